@@ -1,0 +1,489 @@
+//! The poll backend: level-triggered epoll, `recvmmsg`, `sendmmsg`.
+
+mod conn;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+
+use self::conn::Conn;
+use crate::address::{decode_control, decode_name};
+use crate::connection::{Gate, resumed_gate, wait_for_gates};
+use crate::event::Pool;
+use crate::ledger::Ledger;
+use crate::lent::Lent;
+use crate::link::{Link, Sending};
+use crate::raw::{MMSG_LEN_MAX, Piece, Receiver, Sender};
+use crate::slab::Slab;
+use crate::token::{Kind, Token};
+use crate::{
+    Buffer, ConnId, Counters, Event, IoConfig, IoError, LinkId, Listener, ListenerId, TurnStats,
+    Waker,
+};
+
+/// Readiness reports taken in by one turn.
+const READY_LEN_MAX: usize = 256;
+
+/// Connections taken from one listener before others have their turn.
+const ACCEPTS_MAX: usize = 64;
+
+struct PollLink {
+    link: Link,
+    queue: VecDeque<Piece>,
+    /// The socket's queue is full: wait until it is writable.
+    blocked: bool,
+}
+
+/// Datagrams received by one call and not yet handed out.
+#[derive(Clone, Copy, Default)]
+struct Batch {
+    link: u16,
+    next: usize,
+    len: usize,
+}
+
+pub(crate) struct Poll {
+    config: IoConfig,
+    epoll: OwnedFd,
+    waker: Waker,
+    receiver: Receiver,
+    batch: Batch,
+    sender: Sender,
+    ledger: Ledger,
+    sends: Box<[Sending]>,
+    /// A slot was wanted and none was free: the next one that is ends the wait.
+    starved: bool,
+    links: Vec<PollLink>,
+    gates: Vec<Gate>,
+    conns: Slab<Conn>,
+    /// Connections with something to write, in the order they asked.
+    dirty: Vec<ConnId>,
+    stream: Box<[u8]>,
+    ready: Vec<epoll::Event>,
+    next_ready: usize,
+    notices: VecDeque<Event>,
+    lent: Lent,
+    counters: Counters,
+}
+
+impl Poll {
+    pub(crate) fn new(config: &IoConfig) -> Result<Self, IoError> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(IoError::call("make an epoll instance"))?;
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        let event = rustix::event::eventfd(0, flags).map_err(IoError::call("make an eventfd"))?;
+        let token = epoll::EventData::new_u64(Token::new(Kind::Wake, 0, 0).0);
+        epoll::add(&epoll, &event, token, epoll::EventFlags::IN)
+            .map_err(IoError::call("watch an eventfd"))?;
+        let receive_len = config.receive_buffer_len_bytes;
+        Ok(Self {
+            config: config.clone(),
+            epoll,
+            waker: Waker::new(event, None),
+            receiver: Receiver::new(config.receive_buffers.into(), receive_len),
+            batch: Batch::default(),
+            sender: Sender::new(config.send_slots, config.send_slot_len_bytes),
+            ledger: Ledger::new(config.send_slots),
+            sends: vec![Sending::UNUSED; usize::from(config.send_slots)].into(),
+            starved: false,
+            links: Vec::new(),
+            gates: Vec::new(),
+            conns: Slab::new(config.connections_max),
+            dirty: Vec::new(),
+            stream: vec![0; config.stream_buffer_len_bytes].into(),
+            ready: Vec::with_capacity(READY_LEN_MAX),
+            next_ready: 0,
+            notices: VecDeque::new(),
+            lent: Lent::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    pub(crate) fn add_udp(&mut self, socket: UdpSocket) -> Result<LinkId, IoError> {
+        let max = self.config.links_max;
+        let index = u16::try_from(self.links.len())
+            .ok()
+            .filter(|&index| index < max)
+            .ok_or(IoError::Full {
+                field: "links_max",
+                max: max.into(),
+            })?;
+        let link = Link::new(socket, false, self.config.gro)?;
+        let token = epoll::EventData::new_u64(Token::new(Kind::Datagram, 0, index.into()).0);
+        epoll::add(&self.epoll, &link, token, epoll::EventFlags::IN)
+            .map_err(IoError::call("watch a UDP socket"))?;
+        self.links.push(PollLink {
+            link,
+            queue: VecDeque::new(),
+            blocked: false,
+        });
+        Ok(LinkId(index))
+    }
+
+    pub(crate) fn add_listener(&mut self, listener: Listener) -> Result<ListenerId, IoError> {
+        let max = self.config.listeners_max;
+        let index = u16::try_from(self.gates.len())
+            .ok()
+            .filter(|&index| index < max)
+            .ok_or(IoError::Full {
+                field: "listeners_max",
+                max: max.into(),
+            })?;
+        listener
+            .set_nonblocking(true)
+            .map_err(IoError::call("set a listener's blocking mode"))?;
+        let token = epoll::EventData::new_u64(Token::new(Kind::Accept, 0, index.into()).0);
+        epoll::add(&self.epoll, &listener, token, epoll::EventFlags::IN)
+            .map_err(IoError::call("watch a listener"))?;
+        self.gates.push(Gate::new(listener));
+        Ok(ListenerId(index))
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    #[allow(
+        clippy::unused_self,
+        reason = "the other backend wakes through its ring"
+    )]
+    pub(crate) fn wake(&mut self, target: &Waker) {
+        target.wake();
+    }
+
+    pub(crate) fn turn(&mut self, wait: Option<Duration>) -> Result<TurnStats, IoError> {
+        self.lent.end();
+        while let Some(index) = resumed_gate(&mut self.gates) {
+            self.counters.rearmed += 1;
+            watch_gate(&self.epoll, &self.gates[usize::from(index)], index, true);
+        }
+        for index in 0..self.links.len() {
+            self.send_queued(index);
+        }
+        self.write_dirty();
+        let relieved = self.starved && self.ledger.free_len() > 0;
+        self.starved &= !relieved;
+        let busy = !self.notices.is_empty() || self.has_ready() || relieved;
+        let wait = if busy { Some(Duration::ZERO) } else { wait };
+        let wait = wait_for_gates(&self.gates, wait);
+        let completions = if self.has_ready() {
+            0
+        } else {
+            self.wait(wait)?
+        };
+        Ok(TurnStats { completions })
+    }
+
+    fn wait(&mut self, wait: Option<Duration>) -> Result<usize, IoError> {
+        self.ready.clear();
+        self.next_ready = 0;
+        self.counters.enters += 1;
+        let timeout = wait.and_then(|wait| rustix::event::Timespec::try_from(wait).ok());
+        let buffer = rustix::buffer::spare_capacity(&mut self.ready);
+        match epoll::wait(&self.epoll, buffer, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(IoError::call("wait for events")(error)),
+        }
+        self.counters.completions += self.ready.len() as u64;
+        Ok(self.ready.len())
+    }
+
+    fn has_ready(&self) -> bool {
+        self.next_ready < self.ready.len() || self.batch.next < self.batch.len
+    }
+
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        self.lent.end();
+        loop {
+            if let Some(event) = self.notices.pop_front() {
+                return Some(event);
+            }
+            if self.batch.next < self.batch.len {
+                if let Some(event) = self.next_datagram() {
+                    return Some(event);
+                }
+                continue;
+            }
+            let ready = *self.ready.get(self.next_ready)?;
+            self.next_ready += 1;
+            let token = Token(ready.data.u64());
+            let flags = ready.flags;
+            let event = match token.kind() {
+                Kind::Datagram => {
+                    self.link_ready(token.short(), flags);
+                    None
+                }
+                Kind::Accept => {
+                    self.accept(token.short());
+                    None
+                }
+                Kind::Stream => self.conn_ready(token.conn(), flags),
+                Kind::Wake => self.woken(),
+                kind => unreachable!("{kind:?} is never watched"),
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
+    }
+
+    fn woken(&mut self) -> Option<Event> {
+        let mut value = [0; 8];
+        // Nothing to read is no wake-up: another look already took it.
+        rustix::io::read(self.waker.event(), &mut value).ok()?;
+        self.counters.wakes += 1;
+        Some(Event::Woken)
+    }
+
+    // --- Datagrams in.
+
+    fn link_ready(&mut self, index: u16, flags: epoll::EventFlags) {
+        let link = &mut self.links[usize::from(index)];
+        if flags.contains(epoll::EventFlags::OUT) {
+            link.blocked = false;
+            watch_link(&self.epoll, link, index);
+        }
+        if !flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::ERR) {
+            return;
+        }
+        match self.receiver.receive(&link.link) {
+            Ok(len) => {
+                self.batch = Batch {
+                    link: index,
+                    next: 0,
+                    len,
+                }
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
+                _ => self.counters.receive_failures += 1,
+            },
+        }
+    }
+
+    fn next_datagram(&mut self) -> Option<Event> {
+        let Batch { link, next, .. } = self.batch;
+        self.batch.next += 1;
+        let message = self.receiver.message(next);
+        let control = decode_control(message.control);
+        let dropped = self.links[usize::from(link)]
+            .link
+            .count_dropped(control.dropped);
+        self.counters.receive_queue_overflow += dropped;
+        let (Some(from), false) = (decode_name(message.name), message.truncated) else {
+            self.counters.truncated += 1;
+            return None;
+        };
+        let len = message.payload.len();
+        let segment = self.counters.count_received(len, control.segment);
+        let id = u16::try_from(next).expect("at most MMSG_LEN_MAX");
+        let len = u32::try_from(len).expect("limits are checked");
+        let buffer = self.lent.lend(Pool::Datagrams, id, 0, len);
+        Some(Event::Datagram {
+            link: LinkId(link),
+            from,
+            buffer,
+            segment,
+        })
+    }
+
+    // --- Datagrams out.
+
+    pub(crate) fn send_slot(&mut self) -> Option<u16> {
+        let slot = self.ledger.take();
+        self.starved |= slot.is_none();
+        slot
+    }
+
+    pub(crate) fn slot_mut(&mut self, slot: u16) -> &mut [u8] {
+        self.ledger.expect_app(slot);
+        self.sender.bytes_mut(slot)
+    }
+
+    pub(crate) fn release(&mut self, slot: u16) {
+        self.ledger.release(slot);
+    }
+
+    pub(crate) fn free_slots(&self) -> usize {
+        self.ledger.free_len()
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        slot: u16,
+        link: LinkId,
+        to: SocketAddr,
+        len: usize,
+        segment: Option<usize>,
+    ) {
+        assert!(link.index() < self.links.len(), "link of another Io");
+        assert!(
+            len <= self.config.send_slot_len_bytes,
+            "datagram longer than its slot"
+        );
+        let mut sending = Sending::new(link.0, to, len, segment);
+        let link = &mut self.links[link.index()];
+        sending.whole = link.link.segments(&sending);
+        self.sends[usize::from(slot)] = sending;
+        self.sender.set_destination(slot, to);
+        let operations = if sending.whole {
+            1
+        } else {
+            sending.datagrams()
+        };
+        self.ledger.lend(
+            slot,
+            u16::try_from(operations).expect("at most SEGMENTS_MAX"),
+        );
+        link.queue.extend(pieces(slot, &sending));
+    }
+
+    fn send_queued(&mut self, index: usize) {
+        let PollLink {
+            link,
+            queue,
+            blocked,
+        } = &mut self.links[index];
+        let was_blocked = *blocked;
+        while !queue.is_empty() && !*blocked {
+            match self
+                .sender
+                .send(&*link, queue.iter().copied().take(MMSG_LEN_MAX))
+            {
+                Ok(sent) => {
+                    for piece in queue.drain(..sent) {
+                        self.counters.datagrams_sent += match piece.segment {
+                            0 => 1,
+                            segment => u64::from(piece.len.div_ceil(segment.into())),
+                        };
+                        self.counters.bytes_sent += u64::from(piece.len);
+                        if self.ledger.complete(piece.slot) {
+                            self.ledger.release(piece.slot);
+                        }
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *blocked = true,
+                Err(error) => {
+                    let piece = queue.pop_front().expect("the queue is not empty");
+                    let done = self.ledger.complete(piece.slot);
+                    let sending = &mut self.sends[usize::from(piece.slot)];
+                    if piece.segment > 0 && link.refuses_segments(&error, piece.segment) {
+                        sending.whole = false;
+                        let operations = sending.datagrams();
+                        let operations = u16::try_from(operations).expect("at most SEGMENTS_MAX");
+                        self.ledger.lend(piece.slot, operations);
+                        for piece in pieces(piece.slot, sending).rev() {
+                            queue.push_front(piece);
+                        }
+                        continue;
+                    }
+                    if done {
+                        self.ledger.release(piece.slot);
+                    }
+                    self.counters.send_failures += 1;
+                    let (link, to) = (LinkId(sending.link), sending.to);
+                    self.notices
+                        .push_back(Event::SendFailed { link, to, error });
+                }
+            }
+        }
+        if *blocked && !was_blocked {
+            let index = u16::try_from(index).expect("at most links_max");
+            watch_link(&self.epoll, &self.links[usize::from(index)], index);
+        }
+    }
+
+    // --- What an event lends.
+
+    pub(crate) fn bytes(&self, buffer: Buffer) -> &[u8] {
+        self.lent.check(buffer);
+        lent_bytes(&self.receiver, &self.stream, buffer)
+    }
+
+    pub(crate) fn exchange(
+        &mut self,
+        conn: ConnId,
+        buffer: Buffer,
+    ) -> Option<(&[u8], &mut Vec<u8>)> {
+        self.lent.check(buffer);
+        let output = self.conns.get_mut(conn)?.output()?;
+        Some((lent_bytes(&self.receiver, &self.stream, buffer), output))
+    }
+
+    pub(crate) fn bytes_and_slot(&mut self, buffer: Buffer, slot: u16) -> (&[u8], &mut [u8]) {
+        self.lent.check(buffer);
+        self.ledger.expect_app(slot);
+        let bytes = lent_bytes(&self.receiver, &self.stream, buffer);
+        (bytes, self.sender.bytes_mut(slot))
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+fn lent_bytes<'a>(receiver: &'a Receiver, stream: &'a [u8], buffer: Buffer) -> &'a [u8] {
+    match buffer.pool {
+        Pool::Datagrams => receiver.bytes(buffer.id.into(), buffer.len()),
+        Pool::Streams => &stream[..buffer.len()],
+    }
+}
+
+/// The operations one send takes: one for the kernel to cut, else one per datagram.
+fn pieces(slot: u16, sending: &Sending) -> impl DoubleEndedIterator<Item = Piece> + use<> {
+    let segment = if sending.whole { sending.segment } else { 0 };
+    let count = if sending.whole {
+        1
+    } else {
+        sending.datagrams()
+    };
+    let step = if count == 1 {
+        sending.len
+    } else {
+        usize::from(sending.segment)
+    };
+    let len = sending.len;
+    let count = usize::try_from(count).expect("at most SEGMENTS_MAX");
+    (0..count).map(move |index| {
+        let offset = index * step;
+        let len = step.min(len - offset);
+        Piece {
+            slot,
+            offset: u32::try_from(offset).expect("limits are checked"),
+            len: u32::try_from(len).expect("limits are checked"),
+            segment,
+        }
+    })
+}
+
+fn watch_link(epoll: &OwnedFd, link: &PollLink, index: u16) {
+    let token = epoll::EventData::new_u64(Token::new(Kind::Datagram, 0, index.into()).0);
+    let out = if link.blocked {
+        epoll::EventFlags::OUT
+    } else {
+        epoll::EventFlags::empty()
+    };
+    // A registered descriptor that is open cannot be refused.
+    let _ = epoll::modify(epoll, link.link.as_fd(), token, epoll::EventFlags::IN | out);
+}
+
+fn watch_gate(epoll: &OwnedFd, gate: &Gate, index: u16, on: bool) {
+    let token = epoll::EventData::new_u64(Token::new(Kind::Accept, 0, index.into()).0);
+    let flags = if on {
+        epoll::EventFlags::IN
+    } else {
+        epoll::EventFlags::empty()
+    };
+    // A registered descriptor that is open cannot be refused.
+    let _ = epoll::modify(epoll, gate.listener.as_fd(), token, flags);
+}

@@ -1,0 +1,370 @@
+//! The `io_uring` backend: what completions mean for links, listeners and connections.
+
+mod conn;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use self::conn::Conn;
+use crate::connection::{Gate, resumed_gate, wait_for_gates};
+use crate::event::Pool;
+use crate::lent::Lent;
+use crate::link::{Link, Sending};
+use crate::raw::{Completion, Datagram, Ring};
+use crate::select::unavailable;
+use crate::slab::Slab;
+use crate::{
+    Buffer, ConnId, Counters, Event, IoConfig, IoError, LinkId, Listener, ListenerId, TurnStats,
+    Waker,
+};
+
+pub(crate) struct Uring {
+    /// First, so that it is dropped first: queued operations name descriptors of `conns`.
+    ring: Ring,
+    config: IoConfig,
+    links: Vec<Link>,
+    gates: Vec<Gate>,
+    sends: Box<[Sending]>,
+    conns: Slab<Conn>,
+    notices: VecDeque<Event>,
+    lent: Lent,
+    counters: Counters,
+    failure: Option<IoError>,
+}
+
+impl Uring {
+    pub(crate) fn new(config: &IoConfig) -> Result<Self, IoError> {
+        Ok(Self {
+            ring: Ring::new(config).map_err(unavailable)?,
+            config: config.clone(),
+            links: Vec::new(),
+            gates: Vec::new(),
+            sends: vec![Sending::UNUSED; usize::from(config.send_slots)].into(),
+            conns: Slab::new(config.connections_max),
+            notices: VecDeque::new(),
+            lent: Lent::default(),
+            counters: Counters::default(),
+            failure: None,
+        })
+    }
+
+    pub(crate) fn add_udp(&mut self, socket: UdpSocket) -> Result<LinkId, IoError> {
+        let max = self.config.links_max;
+        let index = next_index(self.links.len(), max).ok_or(IoError::Full {
+            field: "links_max",
+            max: max.into(),
+        })?;
+        // Blocking: the ring waits by itself; on a non-blocking socket it would give up instead.
+        let link = Link::new(socket, true, self.config.gro)?;
+        self.ring
+            .register_file(index.into(), &link)
+            .map_err(IoError::call("register a UDP socket with io_uring"))?;
+        self.links.push(link);
+        self.ring.arm_datagrams(index, index.into());
+        Ok(LinkId(index))
+    }
+
+    pub(crate) fn add_listener(&mut self, listener: Listener) -> Result<ListenerId, IoError> {
+        let max = self.config.listeners_max;
+        let index = next_index(self.gates.len(), max).ok_or(IoError::Full {
+            field: "listeners_max",
+            max: max.into(),
+        })?;
+        listener
+            .set_nonblocking(false)
+            .map_err(IoError::call("set a listener's blocking mode"))?;
+        self.ring
+            .register_file(self.gate_file(index), &listener)
+            .map_err(IoError::call("register a listener with io_uring"))?;
+        self.gates.push(Gate::new(listener));
+        self.ring.arm_accept(index, self.gate_file(index));
+        Ok(ListenerId(index))
+    }
+
+    /// Listeners follow the links in the table of fixed files.
+    fn gate_file(&self, index: u16) -> u32 {
+        u32::from(self.config.links_max) + u32::from(index)
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        self.ring.waker()
+    }
+
+    pub(crate) fn wake(&mut self, target: &Waker) {
+        if target.is_same(self.ring.waker()) {
+            target.wake();
+        } else {
+            self.ring.wake(target);
+        }
+    }
+
+    pub(crate) fn turn(&mut self, wait: Option<Duration>) -> Result<TurnStats, IoError> {
+        self.end_loan();
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        while let Some(index) = resumed_gate(&mut self.gates) {
+            self.counters.rearmed += 1;
+            let file = u32::from(self.config.links_max) + u32::from(index);
+            self.ring.arm_accept(index, file);
+        }
+        let wait = if self.notices.is_empty() {
+            wait
+        } else {
+            Some(Duration::ZERO)
+        };
+        let wait = wait_for_gates(&self.gates, wait);
+        let completions = self
+            .ring
+            .enter(wait)
+            .map_err(IoError::call("enter io_uring"))?;
+        self.counters.enters = self.ring.enters;
+        self.counters.completions = self.ring.completions;
+        self.counters.completion_overflow = self.ring.overflows;
+        Ok(TurnStats { completions })
+    }
+
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        self.end_loan();
+        loop {
+            if let Some(event) = self.notices.pop_front() {
+                return Some(event);
+            }
+            let completion = self.ring.next()?;
+            if let Some(event) = self.complete(completion) {
+                return Some(event);
+            }
+        }
+    }
+
+    fn end_loan(&mut self) {
+        match self.lent.end() {
+            Some((Pool::Datagrams, id)) => self.ring.recycle_datagram(id),
+            Some((Pool::Streams, id)) => self.ring.recycle_stream(id),
+            None => {}
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) -> Option<Event> {
+        match completion {
+            Completion::Datagram {
+                link,
+                outcome,
+                more,
+            } => {
+                if !more {
+                    self.counters.rearmed += 1;
+                    self.ring.arm_datagrams(link, link.into());
+                }
+                match outcome {
+                    Ok(datagram) => self.received(link, datagram),
+                    Err(error) => self.receive_failed(&error),
+                }
+            }
+            Completion::Sent {
+                slot,
+                outcome,
+                done,
+            } => self.sent(slot, outcome, done),
+            Completion::Accepted {
+                listener,
+                outcome,
+                more,
+            } => {
+                match &outcome {
+                    // Out of descriptors or memory: asking again at once would spin.
+                    Err(_) if !more => self.gates[usize::from(listener)].pause(),
+                    Ok(_) if !more => {
+                        self.counters.rearmed += 1;
+                        self.ring.arm_accept(listener, self.gate_file(listener));
+                    }
+                    _ => {}
+                }
+                self.accepted(listener, outcome)
+            }
+            Completion::Received {
+                conn,
+                outcome,
+                more,
+            } => self.stream_received(conn, outcome, more),
+            Completion::Written { conn, outcome } => self.written(conn, outcome),
+            Completion::Woken => {
+                self.counters.wakes += 1;
+                Some(Event::Woken)
+            }
+            Completion::Done => None,
+        }
+    }
+
+    fn received(&mut self, link: u16, datagram: Datagram) -> Option<Event> {
+        let Datagram {
+            buffer,
+            offset,
+            len,
+            from,
+            control,
+            truncated,
+        } = datagram;
+        let dropped = self.links[usize::from(link)].count_dropped(control.dropped);
+        self.counters.receive_queue_overflow += dropped;
+        let (Some(from), false) = (from, truncated) else {
+            self.counters.truncated += 1;
+            self.ring.recycle_datagram(buffer);
+            return None;
+        };
+        let segment = self.counters.count_received(len as usize, control.segment);
+        let buffer = self.lent.lend(Pool::Datagrams, buffer, offset, len);
+        Some(Event::Datagram {
+            link: LinkId(link),
+            from,
+            buffer,
+            segment,
+        })
+    }
+
+    fn receive_failed(&mut self, error: &io::Error) -> Option<Event> {
+        match error.raw_os_error() {
+            Some(libc::ENOBUFS) => self.counters.receive_buffers_exhausted += 1,
+            // The receive was refused as such: armed again it would only be refused again.
+            Some(libc::EBADF | libc::EINVAL | libc::EFAULT | libc::ENOTSOCK | libc::EOPNOTSUPP) => {
+                let code = error.raw_os_error().unwrap_or_default();
+                let source = io::Error::from_raw_os_error(code);
+                self.failure = Some(IoError::Call {
+                    action: "receive datagrams",
+                    source,
+                });
+            }
+            // An earlier datagram's ICMP answer, or a passing shortage.
+            _ => self.counters.receive_failures += 1,
+        }
+        None
+    }
+
+    fn sent(&mut self, slot: u16, outcome: io::Result<usize>, done: bool) -> Option<Event> {
+        let sending = self.sends[usize::from(slot)];
+        match outcome {
+            Ok(len) => {
+                self.counters.datagrams_sent += if sending.whole {
+                    sending.datagrams()
+                } else {
+                    1
+                };
+                self.counters.bytes_sent += len as u64;
+                if done {
+                    self.ring.release_slot(slot);
+                }
+                None
+            }
+            Err(error) => {
+                let link = &mut self.links[usize::from(sending.link)];
+                if sending.whole && link.refuses_segments(&error, sending.segment) {
+                    self.start_send(slot, sending);
+                    return None;
+                }
+                if done {
+                    self.ring.release_slot(slot);
+                }
+                self.counters.send_failures += 1;
+                Some(Event::SendFailed {
+                    link: LinkId(sending.link),
+                    to: sending.to,
+                    error,
+                })
+            }
+        }
+    }
+
+    // --- Datagrams out.
+
+    pub(crate) fn send_slot(&mut self) -> Option<u16> {
+        self.ring.take_slot()
+    }
+
+    pub(crate) fn slot_mut(&mut self, slot: u16) -> &mut [u8] {
+        self.ring.slot_mut(slot)
+    }
+
+    pub(crate) fn release(&mut self, slot: u16) {
+        self.ring.release_slot(slot);
+    }
+
+    pub(crate) fn free_slots(&self) -> usize {
+        self.ring.free_slots()
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        slot: u16,
+        link: LinkId,
+        to: SocketAddr,
+        len: usize,
+        segment: Option<usize>,
+    ) {
+        assert!(link.index() < self.links.len(), "link of another Io");
+        self.start_send(slot, Sending::new(link.0, to, len, segment));
+    }
+
+    fn start_send(&mut self, slot: u16, mut sending: Sending) {
+        let Sending {
+            to, len, segment, ..
+        } = sending;
+        let file = u32::from(sending.link);
+        sending.whole = self.links[usize::from(sending.link)].segments(&sending);
+        self.sends[usize::from(slot)] = sending;
+        if sending.whole || segment == 0 {
+            self.ring.send(slot, file, to, len, segment);
+        } else {
+            self.ring.send_apart(slot, file, to, len, segment);
+        }
+    }
+
+    // --- What an event lends.
+
+    pub(crate) fn bytes(&self, buffer: Buffer) -> &[u8] {
+        self.lent.check(buffer);
+        lent_bytes(&self.ring, buffer)
+    }
+
+    pub(crate) fn exchange(
+        &mut self,
+        conn: ConnId,
+        buffer: Buffer,
+    ) -> Option<(&[u8], &mut Vec<u8>)> {
+        self.lent.check(buffer);
+        let conn = self.conns.get_mut(conn)?;
+        Some((lent_bytes(&self.ring, buffer), conn.output()?))
+    }
+
+    pub(crate) fn bytes_and_slot(&mut self, buffer: Buffer, slot: u16) -> (&[u8], &mut [u8]) {
+        self.lent.check(buffer);
+        let Buffer {
+            id, offset, len, ..
+        } = buffer;
+        match buffer.pool {
+            Pool::Datagrams => self.ring.datagram_and_slot((id, offset, len), slot),
+            Pool::Streams => self.ring.stream_and_slot(id, len, slot),
+        }
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+fn lent_bytes(ring: &Ring, buffer: Buffer) -> &[u8] {
+    match buffer.pool {
+        Pool::Datagrams => ring.datagram(buffer.id, buffer.offset, buffer.len),
+        Pool::Streams => ring.stream(buffer.id, buffer.len),
+    }
+}
+
+/// The index of one more socket, unless the table is full.
+fn next_index(len: usize, max: u16) -> Option<u16> {
+    u16::try_from(len).ok().filter(|&index| index < max)
+}
