@@ -1,1 +1,41 @@
-//! Skeleton.
+//! SCSP's protocol machines (RFC 2334) without I/O.
+//!
+//! Two kinds of core hold all protocol behaviour. [`Control`] owns, per directly connected server
+//! (DCS), the hello and cache alignment machines and their timers; a [`Shard`] owns the entries
+//! whose key hashes to it, with their expiry, retransmit queues and request lists. Cores never
+//! touch a socket, a thread, a clock or a random source: octets, messages and the time come in as
+//! arguments, packets, messages and the next deadline are polled out. The daemon gives each core a
+//! thread, the simulator a slot in one seeded scheduler; both run the same code.
+//!
+//! | file | holds | RFC 2334 |
+//! |---|---|---|
+//! | `hello.rs` | hello machine (HFSM): table, timers | 2.1, B.2.5 |
+//! | `alignment.rs` | cache alignment machine (CAFSM): judgement of CA messages, exchange state | 2.2, B.2.1 |
+//! | `control.rs`, `control/` | the `Control` core: packets and messages in, hello and CA packets out | 2.1, 2.2 |
+//! | `shard.rs`, `shard/` | the `Shard` core: CSU Requests, Replies and CSUS, client operations | 2.2.3, 2.3, 2.4 |
+//! | `message.rs` | what cores say to each other | |
+//! | `setup.rs` | configuration of the cores | |
+
+#![forbid(unsafe_code)]
+
+pub mod alignment;
+pub mod control;
+pub mod hello;
+pub mod message;
+pub mod setup;
+pub mod shard;
+
+pub use control::{Control, Notice, Outgoing, PeerStatus};
+pub use message::{CoreId, ToControl, ToShard};
+pub use scsp_cache::Time;
+pub use setup::{DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, Setup, ShardIndex};
+pub use shard::{Shard, Transmit};
+
+/// The moment at which an input is handled: one reading per batch, given by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time; all timers use it.
+    pub time: Time,
+    /// Unix time in milliseconds; only clocks that leave this server use it (K-05, CA-02).
+    pub unix_ms: u64,
+}

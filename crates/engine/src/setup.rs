@@ -1,0 +1,128 @@
+//! Configuration of the cores: the same value is shared by `Control` and every `Shard`.
+
+use std::time::Duration;
+
+use scsp_profile::Profile;
+use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
+
+/// Index of an instance, one (protocol id, server group id) pair, in [`Setup::instances`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceIndex(pub u16);
+
+/// Index of a directly connected server of one instance in [`Setup::dcs`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DcsIndex(pub u16);
+
+/// Index of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardIndex(pub u16);
+
+impl InstanceIndex {
+    /// As an index into a slice.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl DcsIndex {
+    /// As an index into a slice.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl ShardIndex {
+    /// As an index into a slice.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Everything the cores are told at start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// LSID: this server's id.
+    pub lsid: ServerId,
+    /// Number of shards, 1 or more.
+    pub shards: u16,
+    /// Seed of the key hash that picks shards and buckets; random in the daemon.
+    pub hash_seed: u64,
+    /// Unix time at which this run began, in milliseconds (D-12).
+    pub started_unix_ms: u64,
+    /// The instances.
+    pub instances: Vec<InstanceSetup>,
+    /// Every DCS of every instance.
+    pub dcs: Vec<DcsSetup>,
+}
+
+/// One instance: an independent cache with its own alignment machines.
+#[derive(Clone, Debug)]
+pub struct InstanceSetup {
+    /// Protocol id.
+    pub protocol: ProtocolId,
+    /// Server group id.
+    pub group: ServerGroupId,
+    /// Family id sent in Hellos; 0: none.
+    pub family: FamilyId,
+    /// Rules of the record bodies.
+    pub profile: Profile,
+    /// Seconds between Hellos, as advertised.
+    pub hello_interval_secs: u16,
+    /// Missed intervals after which a neighbour is stalled, as advertised.
+    pub dead_factor: u16,
+    /// `CAReXmtInterval`.
+    pub ca_retransmit: Duration,
+    /// `CSUSReXmtInterval`.
+    pub csus_retransmit: Duration,
+    /// `CSUReXmtInterval`.
+    pub csu_retransmit: Duration,
+    /// `CSUReXmtMax`.
+    pub csu_retransmit_max: u32,
+    /// `CSUSReXmtMax` (D-13).
+    pub csus_retransmit_max: u32,
+    /// Hop count of originated records (CSU-16).
+    pub hop_count: u16,
+    /// Added to an own entry's sequence at its first change after a restart (CSU-20).
+    pub restart_increment: u32,
+    /// How long to wait for a neighbour before originating (D-09).
+    pub boot_hold: Duration,
+    /// How long withdrawals are kept (N-04, K-02).
+    pub purge_retention: Duration,
+    /// Malformed packets of a DCS are counted only, instead of resetting it (D-02).
+    pub ignore_abnormal: bool,
+}
+
+/// One DCS of one instance, reached over a unicast link.
+#[derive(Clone, Debug)]
+pub struct DcsSetup {
+    /// The instance it belongs to.
+    pub instance: InstanceIndex,
+    /// Octets of the largest packet for it.
+    pub packet_limit: usize,
+    /// Refuse any other id (D-11).
+    pub expected_id: Option<ServerId>,
+    /// Records per CSU Request at most; 0: as many as fit.
+    pub max_records: u16,
+}
+
+impl Setup {
+    /// The instance of `dcs`.
+    pub fn instance_of(&self, dcs: DcsIndex) -> &InstanceSetup {
+        &self.instances[self.dcs[dcs.index()].instance.index()]
+    }
+
+    /// The DCSs of `instance`.
+    pub fn dcs_of(&self, instance: InstanceIndex) -> impl Iterator<Item = DcsIndex> + '_ {
+        (0..)
+            .map(DcsIndex)
+            .zip(&self.dcs)
+            .filter(move |(_, dcs)| dcs.instance == instance)
+            .map(|(index, _)| index)
+    }
+
+    /// Whether this start counts as a restart for `instance` (D-19): without neighbours nobody
+    /// can remember an earlier run.
+    pub fn is_restart(&self, instance: InstanceIndex) -> bool {
+        self.dcs_of(instance).next().is_some()
+    }
+}

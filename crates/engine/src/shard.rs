@@ -1,0 +1,370 @@
+//! The `Shard` core: the entries whose key hashes to it, and all that flows about them.
+//!
+//! Contract: after any call that takes `&mut self`, poll [`Shard::poll_message`] until `None` and
+//! [`Shard::poll_transmit`] until `None`, and come back with [`Shard::handle_timeouts`] at
+//! [`Shard::next_deadline`]. Acknowledgements and updates are bundled between two polls, so a
+//! caller that hands in a batch of packets first gets full packets out.
+
+mod align;
+mod expire;
+mod kv;
+mod originate;
+mod peer;
+mod receive;
+mod records;
+mod reoriginate;
+mod solicit;
+mod transmit;
+mod window;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use scsp_cache::{KeyHasher, Store};
+use scsp_profile::{Clock, Stamp};
+
+use crate::message::{BatchKind, Epoch, ToControl, ToShard};
+use crate::setup::{DcsIndex, InstanceIndex, Setup, ShardIndex};
+use crate::{Now, Time};
+
+pub use kv::{Condition, KvValue, Life};
+pub use originate::Refusal;
+pub use receive::{Drop, Outcome};
+pub use records::RecordView;
+pub use transmit::DATAGRAM_LEN_MAX;
+
+use originate::Floors;
+use peer::{Gate, Peer};
+use reoriginate::Reoriginations;
+
+/// A packet that was built into the caller's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Its receiver.
+    pub to: DcsIndex,
+    /// Octets of the buffer used.
+    pub len: usize,
+    /// When the buffer holds several packets: octets of each but the last, which may be shorter.
+    pub segment: Option<usize>,
+}
+
+/// A message for another core.
+#[derive(Debug)]
+pub enum Message {
+    /// For `Control`.
+    Control(ToControl),
+    /// For another shard.
+    Shard(ShardIndex, ToShard),
+}
+
+/// What a shard counted for one instance. All values only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InstanceCounters {
+    /// Records received, by [`Outcome`].
+    pub received: [u64; Outcome::ALL.len()],
+    /// Own records originated.
+    pub originated: u64,
+    /// Records acknowledged by neighbours.
+    pub acknowledged: u64,
+    /// Records sent again.
+    pub retransmitted: u64,
+    /// Values whose life ended.
+    pub expired: u64,
+    /// Own records that came back newer than what was held (D-12).
+    pub reoriginated: u64,
+    /// Records that no packet for a neighbour can hold: its id and theirs are too long.
+    pub unsendable: u64,
+}
+
+/// What a shard counted of packets. All values only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketCounters {
+    /// Packets received, by message type code - 1.
+    pub received: [u64; 5],
+    /// Packets built by this shard, by message type code - 1.
+    pub sent: [u64; 5],
+    /// Packets dropped, by [`Drop`].
+    pub dropped: [u64; Drop::COUNT],
+}
+
+/// One instance's part of a shard.
+#[derive(Debug)]
+struct Instance {
+    store: Store,
+    clock: Clock,
+    /// Boot hold (D-09).
+    held: bool,
+    /// CSU-20 applies.
+    restart: bool,
+    /// kv keys with a live value.
+    live_keys: u64,
+    floors: Floors,
+    reoriginations: Reoriginations,
+    /// First timestamp of this run (D-12).
+    first_stamp: Option<Stamp>,
+    /// How long the last acknowledgement took, until the caller takes it.
+    acknowledged_after: Option<std::time::Duration>,
+    /// How old the last flooded record was when it came, until the caller takes it.
+    propagated_after: Option<std::time::Duration>,
+    counters: InstanceCounters,
+}
+
+/// Records on their way to another shard.
+#[derive(Debug)]
+struct Batch {
+    shard: ShardIndex,
+    dcs: DcsIndex,
+    epoch: Epoch,
+    kind: BatchKind,
+    bytes: Vec<u8>,
+}
+
+/// The `Shard` core.
+#[derive(Debug)]
+pub struct Shard {
+    setup: Arc<Setup>,
+    index: ShardIndex,
+    hasher: KeyHasher,
+    instances: Vec<Instance>,
+    peers: Vec<Peer>,
+    messages: VecDeque<Message>,
+    batches: Vec<Batch>,
+    packets: PacketCounters,
+    /// Where the round over peers goes on.
+    turn: usize,
+    /// Body under construction, kept for its allocation.
+    body: Vec<u8>,
+}
+
+impl Shard {
+    /// An empty shard, `index` of `setup.shards`.
+    pub fn new(setup: Arc<Setup>, index: ShardIndex, now: Now) -> Self {
+        let mut instances: Vec<Instance> = (0..)
+            .map(InstanceIndex)
+            .zip(&setup.instances)
+            .map(|(instance, _)| Instance {
+                store: Store::with_limits(setup.hash_seed, now.time, usize::MAX),
+                clock: Clock::new(),
+                held: true,
+                restart: setup.is_restart(instance),
+                live_keys: 0,
+                floors: Floors::default(),
+                reoriginations: Reoriginations::default(),
+                first_stamp: None,
+                acknowledged_after: None,
+                propagated_after: None,
+                counters: InstanceCounters::default(),
+            })
+            .collect();
+        let peers = setup
+            .dcs
+            .iter()
+            .map(|dcs| {
+                let queue = instances[dcs.instance.index()].store.add_peer();
+                Peer::new(dcs.instance, queue, dcs.packet_limit)
+            })
+            .collect();
+        Self {
+            hasher: KeyHasher::new(setup.hash_seed),
+            setup,
+            index,
+            instances,
+            peers,
+            messages: VecDeque::new(),
+            batches: Vec::new(),
+            packets: PacketCounters::default(),
+            turn: 0,
+            body: Vec::new(),
+        }
+    }
+
+    /// Takes in a message of `Control` or another shard.
+    pub fn handle_message(&mut self, now: Now, message: ToShard) {
+        match message {
+            ToShard::Exchange {
+                dcs,
+                epoch,
+                id,
+                page_octets,
+            } => {
+                self.handle_exchange(dcs, epoch, *id, page_octets);
+            }
+            ToShard::NextPage { dcs, epoch } => self.handle_next_page(dcs, epoch),
+            ToShard::Summaries { dcs, epoch, bytes } => self.handle_summaries(dcs, epoch, &bytes),
+            ToShard::Update { dcs, epoch } => self.handle_update(now, dcs, epoch),
+            ToShard::Turn { dcs, epoch } => self.handle_turn(dcs, epoch),
+            ToShard::Down { dcs } => self.handle_down(dcs),
+            ToShard::Packet { dcs, bytes } => self.handle_returned(now, dcs, &bytes),
+            ToShard::Batch {
+                dcs,
+                epoch,
+                kind,
+                bytes,
+            } => {
+                self.handle_batch(now, dcs, epoch, kind, bytes);
+            }
+            ToShard::Release { instance } => self.instances[instance.index()].held = false,
+        }
+    }
+
+    /// Expires entries, resends what is overdue (CSU-06, CA-19), originates again what waited.
+    pub fn handle_timeouts(&mut self, now: Now) {
+        for index in 0..self.instances.len() {
+            self.expire(now, index);
+            self.reoriginate_due(now, index);
+        }
+        for index in 0..self.peers.len() {
+            let dcs = DcsIndex(u16::try_from(index).expect("checked when configured"));
+            self.resend_overdue(now, dcs);
+            self.solicit_overdue(now, dcs);
+        }
+    }
+
+    /// When to call [`handle_timeouts`](Self::handle_timeouts) at the latest.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let instances = self.instances.iter().flat_map(|instance| {
+            [
+                instance.store.next_expiry(),
+                instance.reoriginations.next_due(),
+            ]
+        });
+        let peers = self
+            .peers
+            .iter()
+            .zip(&self.setup.dcs)
+            .flat_map(|(peer, dcs)| {
+                let instance = &self.setup.instances[dcs.instance.index()];
+                let sent = self.instances[dcs.instance.index()]
+                    .store
+                    .oldest_sent(peer.queue);
+                [
+                    sent.map(|at| at.saturating_add(instance.csu_retransmit)),
+                    peer.solicit
+                        .sent_at
+                        .map(|at| at.saturating_add(instance.csus_retransmit)),
+                ]
+            });
+        instances.chain(peers).flatten().min()
+    }
+
+    /// The next message for another core.
+    pub fn poll_message(&mut self) -> Option<Message> {
+        if let Some(batch) = self.batches.pop() {
+            let Batch {
+                shard,
+                dcs,
+                epoch,
+                kind,
+                bytes,
+            } = batch;
+            return Some(Message::Shard(
+                shard,
+                ToShard::Batch {
+                    dcs,
+                    epoch,
+                    kind,
+                    bytes,
+                },
+            ));
+        }
+        self.messages.pop_front()
+    }
+
+    /// What was counted of packets.
+    pub fn packets(&self) -> &PacketCounters {
+        &self.packets
+    }
+
+    /// What was counted for `instance`.
+    pub fn counters(&self, instance: InstanceIndex) -> &InstanceCounters {
+        &self.instances[instance.index()].counters
+    }
+
+    /// Entries of `instance`, withdrawn ones included.
+    pub fn entries(&self, instance: InstanceIndex) -> usize {
+        self.instances[instance.index()].store.len()
+    }
+
+    /// Octets that the entries of `instance` occupy.
+    pub fn bytes(&self, instance: InstanceIndex) -> usize {
+        self.instances[instance.index()].store.bytes()
+    }
+
+    /// Records that wait for `dcs`: sent and unacknowledged, or not sent yet.
+    pub fn queue_len(&self, dcs: DcsIndex) -> usize {
+        let peer = &self.peers[dcs.index()];
+        self.instances[peer.instance.index()]
+            .store
+            .queue_len(peer.queue)
+    }
+
+    /// Records still to be asked of `dcs`.
+    pub fn requests_len(&self, dcs: DcsIndex) -> usize {
+        let peer = &self.peers[dcs.index()];
+        peer.requests.len() + peer.solicit.missing()
+    }
+
+    /// How far ahead the clock of `dcs` seems, in milliseconds (K-05).
+    pub fn skew_ms(&self, dcs: DcsIndex) -> i64 {
+        self.peers[dcs.index()].skew_ms
+    }
+
+    /// Whether `instance` still waits for its neighbours (D-09).
+    pub fn is_held(&self, instance: InstanceIndex) -> bool {
+        self.instances[instance.index()].held
+    }
+
+    /// One sample each since the last call, for histograms: how long `instance` waited for an
+    /// acknowledgement, and how old by both servers' clocks a flooded record was when it came.
+    pub fn take_samples(
+        &mut self,
+        instance: InstanceIndex,
+    ) -> (Option<std::time::Duration>, Option<std::time::Duration>) {
+        let instance = &mut self.instances[instance.index()];
+        (
+            instance.acknowledged_after.take(),
+            instance.propagated_after.take(),
+        )
+    }
+
+    /// The store of `instance`, to look at.
+    pub fn store(&self, instance: InstanceIndex) -> &Store {
+        &self.instances[instance.index()].store
+    }
+
+    fn tell_control(&mut self, message: ToControl) {
+        self.messages.push_back(Message::Control(message));
+    }
+
+    /// Whether `dcs` is in the exchange `epoch`; messages of earlier ones are void.
+    fn is_current(&self, dcs: DcsIndex, epoch: Epoch) -> bool {
+        let peer = &self.peers[dcs.index()];
+        peer.gate != Gate::Closed && peer.epoch == epoch
+    }
+}
+
+/// The shard that owns the entries of a key with this hash.
+pub fn shard_of(hash: u64, shards: u16) -> ShardIndex {
+    // The high half picks the shard, since the low bits pick the bucket within it.
+    let scaled = ((hash >> 32) * u64::from(shards)) >> 32;
+    ShardIndex(u16::try_from(scaled).expect("less than the number of shards"))
+}
+
+/// Sorts packed records by the shard that owns them; `put` gets the octets for each shard, once.
+pub(crate) fn split_by_shard<'a>(
+    setup: &Setup,
+    records: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    mut put: impl FnMut(ShardIndex, Vec<u8>),
+) {
+    let hasher = KeyHasher::new(setup.hash_seed);
+    let mut parts: Vec<Vec<u8>> = vec![Vec::new(); usize::from(setup.shards)];
+    for (key, wire) in records {
+        let shard = shard_of(hasher.hash(key), setup.shards);
+        parts[shard.index()].extend_from_slice(wire);
+    }
+    for (shard, bytes) in (0..).map(ShardIndex).zip(parts) {
+        if !bytes.is_empty() {
+            put(shard, bytes);
+        }
+    }
+}

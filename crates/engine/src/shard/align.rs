@@ -1,0 +1,134 @@
+//! A shard's part of cache alignment (RFC 2334 2.2.2): summarizing what it holds, comparing what
+//! the neighbour holds.
+
+use scsp_wire::{ServerId, Summary};
+
+use crate::Now;
+use crate::message::{Epoch, Page, ToControl};
+use crate::setup::DcsIndex;
+
+use super::peer::Gate;
+use super::{Instance, Shard};
+
+/// Hop count of a stand-alone summary (CSU-17).
+pub(super) const SUMMARY_HOP_COUNT: u16 = 1;
+
+impl Shard {
+    /// A new exchange begins. From here on changes are queued for `dcs`, so that an entry changed
+    /// after it was summarized, or created, reaches the neighbour once CSU may flow (CA-17).
+    pub(super) fn handle_exchange(
+        &mut self,
+        dcs: DcsIndex,
+        epoch: Epoch,
+        id: ServerId,
+        page_octets: usize,
+    ) {
+        let peer = &mut self.peers[dcs.index()];
+        let store = &mut self.instances[peer.instance.index()].store;
+        store.clear_queue(peer.queue);
+        peer.reset();
+        peer.gate = Gate::Exchange;
+        peer.epoch = epoch;
+        peer.id = Some(id);
+        peer.page_octets = page_octets;
+        peer.cursor = Some(store.cursor());
+        self.send_page(dcs);
+    }
+
+    pub(super) fn handle_next_page(&mut self, dcs: DcsIndex, epoch: Epoch) {
+        if self.is_current(dcs, epoch) {
+            self.send_page(dcs);
+        }
+    }
+
+    /// Prepares the next summaries; at least one if there is any left, even when it alone exceeds
+    /// a page (D-14).
+    fn send_page(&mut self, dcs: DcsIndex) {
+        let peer = &mut self.peers[dcs.index()];
+        let store = &self.instances[peer.instance.index()].store;
+        let Some(cursor) = &mut peer.cursor else {
+            return;
+        };
+        let mut page = Page {
+            bytes: Vec::with_capacity(peer.page_octets),
+            more: false,
+        };
+        let mut ahead = *cursor;
+        while let Some(id) = store.cursor_next(&mut ahead) {
+            let len = store.entry(id).summary_len();
+            if !page.bytes.is_empty() && page.bytes.len() + len > peer.page_octets {
+                page.more = true;
+                break;
+            }
+            let start = page.bytes.len();
+            page.bytes.resize(start + len, 0);
+            store.encode_summary(id, SUMMARY_HOP_COUNT, false, &mut page.bytes[start..]);
+            *cursor = ahead;
+        }
+        let (epoch, shard) = (peer.epoch, self.index);
+        self.tell_control(ToControl::Page {
+            dcs,
+            epoch,
+            shard,
+            page,
+        });
+    }
+
+    /// Summaries of the neighbour: what is absent or newer there goes onto the CRL (CA-16).
+    pub(super) fn handle_summaries(&mut self, dcs: DcsIndex, epoch: Epoch, bytes: &[u8]) {
+        if !self.is_current(dcs, epoch) {
+            return;
+        }
+        let peer = &mut self.peers[dcs.index()];
+        let instance = &self.instances[peer.instance.index()];
+        let mut rest = bytes;
+        while let Ok((summary, after)) = Summary::split_first(rest) {
+            rest = after;
+            let hash = self.hasher.hash(summary.key);
+            if instance.is_news(hash, &summary) {
+                peer.requests.push(&summary.fields());
+            }
+        }
+    }
+
+    /// Update Cache is entered: CSU messages flow from here on (CSU-01).
+    pub(super) fn handle_update(&mut self, now: Now, dcs: DcsIndex, epoch: Epoch) {
+        if !self.is_current(dcs, epoch) {
+            return;
+        }
+        let shard = self.index;
+        let peer = &mut self.peers[dcs.index()];
+        peer.gate = Gate::Open;
+        peer.opened_at = Some(now.time);
+        peer.cursor = None;
+        let wanting = !peer.requests.is_empty();
+        peer.asked_turn = wanting;
+        let early = std::mem::take(&mut peer.early);
+        self.tell_control(ToControl::Compared {
+            dcs,
+            epoch,
+            shard,
+            wanting,
+        });
+        for (kind, bytes) in early {
+            self.take_batch(now, dcs, kind, &bytes);
+        }
+    }
+
+    /// The alignment went down.
+    pub(super) fn handle_down(&mut self, dcs: DcsIndex) {
+        let peer = &mut self.peers[dcs.index()];
+        self.instances[peer.instance.index()]
+            .store
+            .clear_queue(peer.queue);
+        peer.reset();
+    }
+}
+
+impl Instance {
+    /// Whether `summary` speaks of something unknown or newer (CSU-03, CA-16).
+    pub(super) fn is_news(&self, hash: u64, summary: &Summary<'_>) -> bool {
+        let found = self.store.find(hash, summary.key, summary.originator);
+        found.is_none_or(|id| self.store.entry(id).seq < summary.seq)
+    }
+}

@@ -1,0 +1,104 @@
+//! Expiry (N-02, N-04, K-03, K-04): a value whose life ended is not served from that moment on, but
+//! its record stays for a while, so that neighbours which have not acknowledged it, or were told of
+//! it in an exchange and have yet to ask for it, do not keep what it replaced, and what arrives late
+//! still loses against it.
+
+use scsp_cache::{EntryFlags, EntryId, Update};
+use scsp_profile::Profile;
+
+use crate::Now;
+use crate::setup::InstanceSetup;
+
+use super::{Instance, Shard};
+
+impl Shard {
+    /// Withdraws values whose life ended, and removes what was withdrawn long enough ago.
+    pub(super) fn expire(&mut self, now: Now, index: usize) {
+        let setup = &self.setup.instances[index];
+        let patience = setup.csus_retransmit * setup.csus_retransmit_max.saturating_add(1);
+        let mut peers = self.peers.iter().filter(|peer| peer.instance.index() == index);
+        let settling = peers.any(|peer| peer.is_settling(now.time, patience));
+        let instance = &mut self.instances[index];
+        while let Some(id) = instance.store.pop_expired(now.time) {
+            let entry = instance.store.entry(id);
+            let hash = self.hasher.hash(entry.key);
+            let withdrawn = entry.flags.withdrawn;
+            if !withdrawn || settling || instance.store.pending_peers(id).next().is_some() {
+                instance.linger(now, setup, hash, id, &mut self.body);
+                continue;
+            }
+            match setup.profile {
+                Profile::Kv => instance.remove_kv(hash, id, self.setup.lsid.as_bytes()),
+                Profile::Opaque => instance.forget(hash, id, self.setup.lsid.as_bytes()),
+            }
+        }
+    }
+}
+
+impl Instance {
+    /// Keeps an entry whose deadline has passed, without life: a value for as long as a neighbour
+    /// may take to acknowledge something, a withdrawn one until the next look at it (N-04).
+    fn linger(
+        &mut self,
+        now: Now,
+        setup: &InstanceSetup,
+        hash: u64,
+        id: EntryId,
+        scratch: &mut Vec<u8>,
+    ) {
+        let entry = self.store.entry(id);
+        let mut wait = setup.csu_retransmit;
+        if !entry.flags.withdrawn {
+            wait *= setup.csu_retransmit_max.saturating_add(1);
+            self.counters.expired += 1;
+        }
+        scratch.clear();
+        scratch.extend_from_slice(entry.body);
+        setup
+            .profile
+            .set_remaining(scratch, std::time::Duration::ZERO); // K-03
+        let key = entry.key.to_vec();
+        let update = Update {
+            seq: entry.seq,
+            hop_count: entry.hop_count,
+            body: scratch,
+            expires: Some(now.time.saturating_add(wait)),
+            changed: entry.changed,
+            flags: EntryFlags {
+                withdrawn: true,
+                ..entry.flags
+            },
+        };
+        let before = self.counts(setup.profile, hash, &key);
+        self.store
+            .update(id, &update)
+            .expect("a body of the same length replaces the old one");
+        self.recount(before, setup.profile, hash, &key);
+    }
+
+    /// An instance of a key goes. If it decided what clients read, all smaller ones go with it:
+    /// nothing older may show through (K-04).
+    fn remove_kv(&mut self, hash: u64, id: EntryId, lsid: &[u8]) {
+        let key = self.store.entry(id).key.to_vec();
+        let before = self.counts(Profile::Kv, hash, &key);
+        if self.is_winner(hash, &key, id) {
+            let all: Vec<EntryId> = self.store.instances(hash, &key).collect();
+            for id in all {
+                self.forget(hash, id, lsid);
+            }
+        } else {
+            self.forget(hash, id, lsid);
+        }
+        self.recount(before, Profile::Kv, hash, &key);
+    }
+
+    /// Removes an entry for good.
+    fn forget(&mut self, hash: u64, id: EntryId, lsid: &[u8]) {
+        let entry = self.store.entry(id);
+        if entry.originator == lsid {
+            self.floors.note(hash, entry.seq);
+            self.reoriginations.forget(id);
+        }
+        self.store.remove(id);
+    }
+}

@@ -1,0 +1,328 @@
+//! Client operations on a kv instance (K-01..K-05): the value of a key is that of the instance
+//! with the largest (timestamp, OID).
+
+use std::time::Duration;
+
+use scsp_cache::EntryId;
+use scsp_profile::kv::{HEADER_LEN, KEY_LEN_MAX};
+use scsp_profile::{Facts, KvBody, KvKind, Profile, Stamp};
+
+use crate::setup::InstanceIndex;
+use crate::{Now, Time};
+
+use super::originate::{Originate, Refusal, tombstone};
+use super::{Instance, Shard};
+
+/// A live value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvValue<'a> {
+    /// The client's octets.
+    pub value: &'a [u8],
+    /// When it expires; `None`: never.
+    pub expires: Option<Time>,
+}
+
+/// Life of a value to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It does not expire.
+    Forever,
+    /// It expires after this time.
+    For(Duration),
+    /// It keeps the life of the value it replaces.
+    Keep,
+}
+
+/// When a value is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// In any case.
+    Always,
+    /// Only if the key has no value (`NX`).
+    Absent,
+    /// Only if the key has a value (`XX`).
+    Present,
+}
+
+/// The instance that decides what clients read (K-01).
+#[derive(Clone, Copy, Debug)]
+struct Winner {
+    id: EntryId,
+    withdrawn: bool,
+    expires: Option<Time>,
+}
+
+impl Winner {
+    fn is_live(&self, now: Now) -> bool {
+        !self.withdrawn && self.expires.is_none_or(|expires| now.time < expires)
+    }
+}
+
+impl Shard {
+    /// Hash of a key: picks its shard (see [`shard_of`](super::shard_of)).
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash(key)
+    }
+
+    /// The live value of `key`, if any.
+    pub fn kv_get(
+        &self,
+        now: Now,
+        at: InstanceIndex,
+        key: &[u8],
+    ) -> Result<Option<KvValue<'_>>, Refusal> {
+        self.refuse_held(at)?;
+        Ok(self.value(now, at, key))
+    }
+
+    fn value(&self, now: Now, at: InstanceIndex, key: &[u8]) -> Option<KvValue<'_>> {
+        let instance = &self.instances[at.index()];
+        let winner = instance.winner(self.hasher.hash(key), key)?;
+        winner.is_live(now).then(|| instance.kv_value(winner.id))
+    }
+
+    /// Writes a value; whether the condition held.
+    pub fn kv_set(
+        &mut self,
+        now: Now,
+        at: InstanceIndex,
+        key: &[u8],
+        value: &[u8],
+        life: Life,
+        condition: Condition,
+    ) -> Result<bool, Refusal> {
+        self.refuse_held(at)?;
+        refuse_key(key)?;
+        let max = self.body_len_max(key.len()) - HEADER_LEN;
+        if value.len() > max {
+            return Err(Refusal::TooLarge {
+                len: value.len(),
+                max,
+            });
+        }
+        let current = self.value(now, at, key);
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => current.is_none(),
+            Condition::Present => current.is_some(),
+        };
+        if !holds {
+            return Ok(false);
+        }
+        let life = match life {
+            Life::Forever => None,
+            Life::For(life) => Some(life),
+            Life::Keep => current
+                .and_then(|it| it.expires)
+                .map(|at| at.since(now.time)),
+        };
+        self.write(now, at, key, value, life)?;
+        Ok(true)
+    }
+
+    /// Deletes a key (K-02); whether it had a value.
+    pub fn kv_del(&mut self, now: Now, at: InstanceIndex, key: &[u8]) -> Result<bool, Refusal> {
+        self.refuse_held(at)?;
+        if self.value(now, at, key).is_none() {
+            return Ok(false);
+        }
+        let stamp = self.instances[at.index()].tick(now);
+        let mut body = [0; HEADER_LEN];
+        tombstone(stamp).encode(&mut body);
+        let facts = Facts {
+            withdrawn: true,
+            life: None,
+            stamp,
+        };
+        let hash = self.hasher.hash(key);
+        self.originate(
+            now,
+            at,
+            hash,
+            &Originate {
+                key,
+                body: &body,
+                facts,
+                seq: None,
+            },
+        )?;
+        Ok(true)
+    }
+
+    /// Changes the life of a key's value, `None`: forever; whether it had a value.
+    pub fn kv_expire(
+        &mut self,
+        now: Now,
+        at: InstanceIndex,
+        key: &[u8],
+        life: Option<Duration>,
+    ) -> Result<bool, Refusal> {
+        self.refuse_held(at)?;
+        let Some(current) = self.value(now, at, key) else {
+            return Ok(false);
+        };
+        let value = current.value.to_vec();
+        self.write(now, at, key, &value, life)?;
+        Ok(true)
+    }
+
+    /// Keys with a live value.
+    pub fn kv_len(&self, at: InstanceIndex) -> Result<u64, Refusal> {
+        self.refuse_held(at)?;
+        Ok(self.instances[at.index()].live_keys)
+    }
+
+    /// Visits up to `count` entries from position `from` on (0: the first) and hands the keys with
+    /// a live value to `found`. Returns where to go on, `None` at the end.
+    pub fn kv_scan(
+        &self,
+        now: Now,
+        at: InstanceIndex,
+        from: u32,
+        count: usize,
+        mut found: impl FnMut(&[u8]),
+    ) -> Result<Option<u32>, Refusal> {
+        self.refuse_held(at)?;
+        let instance = &self.instances[at.index()];
+        let mut position = from;
+        for _ in 0..count {
+            let Some((next, id)) = instance.store.scan_next(position) else {
+                return Ok(None);
+            };
+            position = next;
+            let entry = instance.store.entry(id);
+            let winner = instance.winner(self.hasher.hash(entry.key), entry.key);
+            if winner.is_some_and(|winner| winner.id == id && winner.is_live(now)) {
+                found(entry.key);
+            }
+        }
+        Ok(Some(position))
+    }
+
+    fn write(
+        &mut self,
+        now: Now,
+        at: InstanceIndex,
+        key: &[u8],
+        value: &[u8],
+        life: Option<Duration>,
+    ) -> Result<(), Refusal> {
+        let life_ms = life.map(life_ms).transpose()?;
+        let stamp = self.instances[at.index()].tick(now);
+        let kv = KvBody {
+            kind: KvKind::Value,
+            life_ms,
+            stamp,
+            value,
+        };
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        body.resize(kv.encoded_len(), 0);
+        kv.encode(&mut body);
+        let facts = Facts {
+            withdrawn: false,
+            life,
+            stamp,
+        };
+        let hash = self.hasher.hash(key);
+        let done = self.originate(
+            now,
+            at,
+            hash,
+            &Originate {
+                key,
+                body: &body,
+                facts,
+                seq: None,
+            },
+        );
+        self.body = body;
+        done.map(|_| ())
+    }
+
+    pub(super) fn refuse_held(&self, at: InstanceIndex) -> Result<(), Refusal> {
+        if self.is_held(at) {
+            Err(Refusal::Loading)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Instance {
+    fn winner(&self, hash: u64, key: &[u8]) -> Option<Winner> {
+        let ranked = self.store.instances(hash, key).map(|id| {
+            let entry = self.store.entry(id);
+            let (withdrawn, expires) = (entry.flags.withdrawn, entry.expires);
+            (
+                (stamp_of(entry.body), entry.originator),
+                Winner {
+                    id,
+                    withdrawn,
+                    expires,
+                },
+            )
+        });
+        ranked
+            .max_by(|(a, _), (b, _)| a.cmp(b))
+            .map(|(_, winner)| winner)
+    }
+
+    /// Whether `id` decides what clients read of `key`.
+    pub(super) fn is_winner(&self, hash: u64, key: &[u8], id: EntryId) -> bool {
+        self.winner(hash, key).is_some_and(|winner| winner.id == id)
+    }
+
+    fn kv_value(&self, id: EntryId) -> KvValue<'_> {
+        let entry = self.store.entry(id);
+        KvValue {
+            value: entry.body.get(HEADER_LEN..).unwrap_or_default(),
+            expires: entry.expires,
+        }
+    }
+
+    /// Whether `key` counts among the live keys: its winner is a value that is still here. One
+    /// that expired counts until it is removed.
+    pub(super) fn counts(&self, profile: Profile, hash: u64, key: &[u8]) -> bool {
+        match profile {
+            Profile::Kv => self
+                .winner(hash, key)
+                .is_some_and(|winner| !winner.withdrawn),
+            Profile::Opaque => false,
+        }
+    }
+
+    /// Keeps the number of live keys after a change of `key`; `before` is what
+    /// [`counts`](Self::counts) said before it.
+    pub(super) fn recount(&mut self, before: bool, profile: Profile, hash: u64, key: &[u8]) {
+        match (before, self.counts(profile, hash, key)) {
+            (false, true) => self.live_keys += 1,
+            (true, false) => self.live_keys -= 1,
+            (false, false) | (true, true) => {}
+        }
+    }
+}
+
+fn stamp_of(body: &[u8]) -> Stamp {
+    KvBody::parse(body).map_or(Stamp::ZERO, |body| body.stamp)
+}
+
+/// Remaining life as the body carries it: whole milliseconds, rounded up (D-21).
+fn life_ms(life: Duration) -> Result<u32, Refusal> {
+    let given_ms = life.as_nanos().div_ceil(1_000_000);
+    u32::try_from(given_ms).map_err(|_| Refusal::Life {
+        given_ms,
+        max_ms: u128::from(u32::MAX),
+    })
+}
+
+fn refuse_key(key: &[u8]) -> Result<(), Refusal> {
+    if (1..=KEY_LEN_MAX).contains(&key.len()) {
+        Ok(())
+    } else {
+        Err(Refusal::Key {
+            len: key.len(),
+            min: 1,
+        })
+    }
+}

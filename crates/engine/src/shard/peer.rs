@@ -1,0 +1,146 @@
+//! What a shard keeps of one DCS.
+
+use std::time::Duration;
+
+use scsp_cache::{Cursor, PeerIndex, RequestList};
+use scsp_wire::ServerId;
+
+use crate::Time;
+use crate::message::{BatchKind, Epoch};
+use crate::setup::InstanceIndex;
+
+use super::solicit::Solicit;
+use super::window::Window;
+
+/// Which messages may flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// No exchange: nothing is queued, the next exchange will summarize everything.
+    Closed,
+    /// Negotiation or Summarize: changes are queued and wait (CA-17), CSU messages are ignored.
+    Exchange,
+    /// Update Cache or Aligned: CSU messages flow (CSU-01).
+    Open,
+}
+
+/// Packed summaries waiting to be sent, in the order they came.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Packed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.sent = 0;
+    }
+
+    /// Appends `len` octets that `write` fills in.
+    pub(super) fn push_with(&mut self, len: usize, write: impl FnOnce(&mut [u8])) {
+        let start = self.bytes.len();
+        self.bytes.resize(start + len, 0);
+        write(&mut self.bytes[start..]);
+    }
+
+    /// The first summary, as on the wire.
+    pub(super) fn front(&self) -> Option<&[u8]> {
+        let rest = &self.bytes[self.sent..];
+        let field = rest.get(2..4)?;
+        let len = usize::from(u16::from_be_bytes([field[0], field[1]]));
+        rest.get(..len)
+    }
+
+    /// Drops the first summary, of `len` octets.
+    pub(super) fn pop(&mut self, len: usize) {
+        self.sent += len;
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+}
+
+/// A shard's part of one DCS.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) instance: InstanceIndex,
+    pub(super) queue: PeerIndex,
+    pub(super) gate: Gate,
+    pub(super) epoch: Epoch,
+    /// DCSID while the gate is not closed.
+    pub(super) id: Option<ServerId>,
+    /// Entries still to be summarized (CA-17).
+    pub(super) cursor: Option<Cursor>,
+    pub(super) page_octets: usize,
+    /// CRL (CA-16).
+    pub(super) requests: RequestList,
+    pub(super) solicit: Solicit,
+    /// Summaries for the next CSU Replies.
+    pub(super) acks: Packed,
+    /// Summaries with the N bit for the next CSU Requests (CSU-11).
+    pub(super) nulls: Packed,
+    pub(super) window: Window,
+    /// Records that another shard admitted, while Update Cache is on its way here.
+    pub(super) early: Vec<(BatchKind, Vec<u8>)>,
+    /// When the gate opened, while it is open.
+    pub(super) opened_at: Option<Time>,
+    /// A CSU or CSUS message came since the gate opened (CA-15).
+    pub(super) moved_on: bool,
+    /// `Control` knows that this shard wants to solicit.
+    pub(super) asked_turn: bool,
+    pub(super) skew_ms: i64,
+}
+
+impl Peer {
+    pub(super) fn new(instance: InstanceIndex, queue: PeerIndex, packet_limit: usize) -> Self {
+        Self {
+            instance,
+            queue,
+            gate: Gate::Closed,
+            epoch: Epoch::default(),
+            id: None,
+            cursor: None,
+            page_octets: 0,
+            requests: RequestList::new(),
+            solicit: Solicit::default(),
+            acks: Packed::default(),
+            nulls: Packed::default(),
+            window: Window::new(packet_limit),
+            early: Vec::new(),
+            opened_at: None,
+            moved_on: false,
+            asked_turn: false,
+            skew_ms: 0,
+        }
+    }
+
+    /// Whether the neighbour may still ask for what was summarized: until `patience` after Update
+    /// Cache was entered.
+    pub(super) fn is_settling(&self, now: Time, patience: Duration) -> bool {
+        match self.gate {
+            Gate::Closed => false,
+            Gate::Exchange => true,
+            Gate::Open => self.opened_at.is_some_and(|at| now < at.saturating_add(patience)),
+        }
+    }
+
+    /// Forgets everything of the exchange.
+    pub(super) fn reset(&mut self) {
+        self.gate = Gate::Closed;
+        self.id = None;
+        self.cursor = None;
+        self.requests.clear();
+        self.solicit.clear();
+        self.acks.clear();
+        self.nulls.clear();
+        self.window.reset();
+        self.early.clear();
+        self.opened_at = None;
+        self.moved_on = false;
+        self.asked_turn = false;
+    }
+}

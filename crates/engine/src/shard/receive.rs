@@ -1,0 +1,610 @@
+//! Taking in packets (RFC 2334 2.3, 2.4): checks, sorting by shard, and the CSU machines.
+
+use std::time::Duration;
+
+use scsp_cache::{EntryFlags, EntryId, NewEntry, StoreFull, Update};
+use scsp_profile::{Facts, Profile, Stamp};
+use scsp_wire::{Envelope, Message as Packet, ParseError, Record, Summary, is_broadcast};
+
+use crate::message::{Abnormal, BatchKind, Epoch, ToControl};
+use crate::setup::{DcsIndex, InstanceIndex};
+use crate::{Now, Time};
+
+use super::align::SUMMARY_HOP_COUNT;
+use super::peer::Gate;
+use super::{Batch, Instance, Shard, shard_of};
+
+/// Why a well-formed packet, or any malformed one, was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drop {
+    /// Malformed.
+    Malformed(ParseError),
+    /// Addressed to another server (CA-21, CSU-13).
+    Receiver,
+    /// From another sender id than the neighbour's Hello announced.
+    SenderId,
+    /// The alignment is not in Update Cache or Aligned (CSU-01, H-12).
+    NotAligned,
+}
+
+impl Drop {
+    /// Number of distinct reasons.
+    pub const COUNT: usize = ParseError::REASONS.len() + 3;
+
+    /// Position in counters.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Malformed(error) => error.index(),
+            Self::Receiver => ParseError::REASONS.len(),
+            Self::SenderId => ParseError::REASONS.len() + 1,
+            Self::NotAligned => ParseError::REASONS.len() + 2,
+        }
+    }
+
+    /// Metric labels by [`index`](Self::index).
+    pub fn labels() -> impl Iterator<Item = &'static str> {
+        ParseError::REASONS
+            .into_iter()
+            .chain(["receiver", "sender_id", "not_aligned"])
+    }
+}
+
+/// What became of a received record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It updated the cache.
+    Newer,
+    /// The cache held the same.
+    Duplicate,
+    /// The cache held a newer one.
+    Older,
+    /// It said that the neighbour no longer has it (CSU-11).
+    Null,
+    /// Its key or body is malformed for the protocol, or there was no room for it (CSU-04).
+    Rejected,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of the counters.
+    pub const ALL: [Self; 5] = [
+        Self::Newer,
+        Self::Duplicate,
+        Self::Older,
+        Self::Null,
+        Self::Rejected,
+    ];
+
+    /// Metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Newer => "newer",
+            Self::Duplicate => "duplicate",
+            Self::Older => "older",
+            Self::Null => "null",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A record that came, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival<'a> {
+    pub(super) dcs: DcsIndex,
+    /// Hash of its key.
+    pub(super) hash: u64,
+    pub(super) record: &'a Record<'a>,
+    pub(super) facts: Facts,
+    /// This server asked for it.
+    pub(super) solicited: bool,
+    /// What the cache holds of it.
+    pub(super) found: Option<EntryId>,
+}
+
+/// A withdrawn entry is kept at least this long after it came, however old it says it is, so that
+/// it outlives the resends of what it replaces (N-04).
+const WITHDRAWN_MIN: Duration = Duration::from_secs(10);
+
+impl Shard {
+    /// Takes in a packet whose envelope names an instance and came from the address of `dcs`.
+    pub fn handle_packet(&mut self, now: Now, dcs: DcsIndex, envelope: &Envelope<'_>) {
+        let code = usize::from(envelope.message_type().code());
+        self.packets.received[code - 1] += 1;
+        match envelope.open() {
+            Ok(packet @ (Packet::CsuRequest(_) | Packet::CsuReply(_) | Packet::Csus(_)))
+                if self.peers[dcs.index()].gate != Gate::Exchange =>
+            {
+                self.admit(now, dcs, envelope, &packet);
+            }
+            Ok(_) => {
+                let (shard, bytes) = (self.index, envelope.bytes().to_vec());
+                self.tell_control(ToControl::Packet { dcs, shard, bytes });
+            }
+            Err(error) => {
+                self.drop_packet(Drop::Malformed(error));
+                if error.is_attributable() {
+                    // D-02
+                    self.tell_control(ToControl::Abnormal {
+                        dcs,
+                        cause: Abnormal::Malformed,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Counts a packet that was dropped before it reached [`handle_packet`](Self::handle_packet).
+    pub fn drop_packet(&mut self, reason: Drop) {
+        self.packets.dropped[reason.index()] += 1;
+    }
+
+    /// A packet that came during an exchange and that `Control` found to be behind its end.
+    pub(super) fn handle_returned(&mut self, now: Now, dcs: DcsIndex, bytes: &[u8]) {
+        let Ok(envelope) = Envelope::parse(bytes) else {
+            return;
+        };
+        if let Ok(packet) = envelope.open() {
+            self.admit(now, dcs, &envelope, &packet);
+        }
+    }
+
+    /// Takes in a CSU or CSUS message, or counts why not.
+    fn admit(&mut self, now: Now, dcs: DcsIndex, envelope: &Envelope<'_>, packet: &Packet<'_>) {
+        let broadcast = matches!(packet, Packet::CsuRequest(_) | Packet::CsuReply(_));
+        if let Err(reason) = self.check(dcs, envelope, broadcast) {
+            return self.drop_packet(reason);
+        }
+        let peer = &mut self.peers[dcs.index()];
+        if !peer.moved_on {
+            peer.moved_on = true;
+            let epoch = peer.epoch;
+            self.tell_control(ToControl::MovedOn { dcs, epoch }); // CA-15
+        }
+        match packet {
+            Packet::Hello(_) | Packet::Ca(_) => {}
+            Packet::CsuRequest(request) => {
+                for record in request.records() {
+                    let summary = &record.summary;
+                    self.sort(
+                        dcs,
+                        BatchKind::Request,
+                        summary.key,
+                        record.wire,
+                        |shard, hash| {
+                            shard.take_record(now, dcs, hash, &record);
+                        },
+                    );
+                }
+                self.solicit_if_answered(dcs);
+            }
+            Packet::CsuReply(reply) => {
+                for summary in reply.summaries() {
+                    self.sort(
+                        dcs,
+                        BatchKind::Reply,
+                        summary.key,
+                        summary.wire,
+                        |shard, hash| {
+                            shard.take_acknowledgement(now, dcs, hash, &summary);
+                        },
+                    );
+                }
+            }
+            Packet::Csus(solicit) => {
+                for summary in solicit.summaries() {
+                    self.sort(
+                        dcs,
+                        BatchKind::Solicit,
+                        summary.key,
+                        summary.wire,
+                        |shard, hash| {
+                            shard.take_solicitation(dcs, hash, &summary);
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Whether a CSU or CSUS message is for us and may flow.
+    fn check(&self, dcs: DcsIndex, envelope: &Envelope<'_>, broadcast: bool) -> Result<(), Drop> {
+        let receiver = envelope.receiver();
+        let ours = receiver == self.setup.lsid.as_bytes() || broadcast && is_broadcast(receiver);
+        if !ours {
+            return Err(Drop::Receiver); // CA-21, CSU-13
+        }
+        let peer = &self.peers[dcs.index()];
+        if peer.gate != Gate::Open {
+            return Err(Drop::NotAligned); // CSU-01, H-12
+        }
+        if peer.id.is_none_or(|id| id.as_bytes() != envelope.sender()) {
+            return Err(Drop::SenderId);
+        }
+        Ok(())
+    }
+
+    /// Handles a record here, or lays it aside for the shard that owns it.
+    fn sort(
+        &mut self,
+        dcs: DcsIndex,
+        kind: BatchKind,
+        key: &[u8],
+        wire: &[u8],
+        here: impl FnOnce(&mut Self, u64),
+    ) {
+        let hash = self.hasher.hash(key);
+        let shard = shard_of(hash, self.setup.shards);
+        if shard == self.index {
+            here(self, hash);
+            return;
+        }
+        let open = self
+            .batches
+            .iter_mut()
+            .find(|open| (open.shard, open.dcs, open.kind) == (shard, dcs, kind));
+        match open {
+            Some(batch) => batch.bytes.extend_from_slice(wire),
+            None => {
+                let (epoch, bytes) = (self.peers[dcs.index()].epoch, wire.to_vec());
+                self.batches.push(Batch {
+                    shard,
+                    dcs,
+                    epoch,
+                    kind,
+                    bytes,
+                });
+            }
+        }
+    }
+
+    /// Records of a packet that another shard received and admitted. Where that one learned of
+    /// Update Cache first, they wait for it here.
+    pub(super) fn handle_batch(
+        &mut self,
+        now: Now,
+        dcs: DcsIndex,
+        epoch: Epoch,
+        kind: BatchKind,
+        bytes: Vec<u8>,
+    ) {
+        if !self.is_current(dcs, epoch) {
+            return;
+        }
+        match self.peers[dcs.index()].gate {
+            Gate::Closed => {}
+            Gate::Exchange => self.peers[dcs.index()].early.push((kind, bytes)),
+            Gate::Open => self.take_batch(now, dcs, kind, &bytes),
+        }
+    }
+
+    pub(super) fn take_batch(&mut self, now: Now, dcs: DcsIndex, kind: BatchKind, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Ok((record, after)) = Record::split_first(rest) {
+            rest = after;
+            let hash = self.hasher.hash(record.summary.key);
+            match kind {
+                BatchKind::Request => self.take_record(now, dcs, hash, &record),
+                BatchKind::Reply => self.take_acknowledgement(now, dcs, hash, &record.summary),
+                BatchKind::Solicit => self.take_solicitation(dcs, hash, &record.summary),
+            }
+        }
+        if kind == BatchKind::Request {
+            self.solicit_if_answered(dcs);
+        }
+    }
+
+    /// One CSA record (2.3; CSU-02..CSU-04, CSU-09, CSU-11, CSU-12).
+    fn take_record(&mut self, now: Now, dcs: DcsIndex, hash: u64, record: &Record<'_>) {
+        let summary = &record.summary;
+        let at = self.peers[dcs.index()].instance;
+        let profile = self.setup.instances[at.index()].profile;
+        let solicited = self.peers[dcs.index()].solicit.answer(hash, summary);
+        let outcome = if summary.null {
+            self.acknowledge(dcs, summary); // CSU-11
+            if solicited {
+                self.offer_older(dcs, hash, summary);
+            }
+            Outcome::Null
+        } else {
+            match profile.inspect(summary.key, record.body) {
+                Ok(facts) => {
+                    let found = None;
+                    let arrival = Arrival {
+                        dcs,
+                        hash,
+                        record,
+                        facts,
+                        solicited,
+                        found,
+                    };
+                    self.compare(now, arrival)
+                }
+                Err(_) => {
+                    // It can never be stored. Acknowledging it keeps the neighbour from resending
+                    // it until the adjacency breaks.
+                    self.acknowledge(dcs, summary);
+                    Outcome::Rejected
+                }
+            }
+        };
+        self.instances[at.index()].counters.received[outcome.index()] += 1;
+    }
+
+    /// The neighbour had summarized a newer instance than the one held, and no longer has it. It
+    /// gets what is held, as it would have if the summary had come later; the originator then
+    /// withdraws what is outdated (D-12).
+    fn offer_older(&mut self, dcs: DcsIndex, hash: u64, summary: &Summary<'_>) {
+        let peer = &self.peers[dcs.index()];
+        let store = &mut self.instances[peer.instance.index()].store;
+        if let Some(id) = store.find(hash, summary.key, summary.originator)
+            && store.entry(id).seq < summary.seq
+        {
+            store.enqueue(id, peer.queue, false);
+        }
+    }
+
+    /// Judges a record against the cache (2.4).
+    fn compare(&mut self, now: Now, mut arrival: Arrival<'_>) -> Outcome {
+        let Arrival {
+            dcs,
+            hash,
+            record,
+            facts,
+            ..
+        } = arrival;
+        let summary = &record.summary;
+        let peer = &mut self.peers[dcs.index()];
+        let instance = &mut self.instances[peer.instance.index()];
+        instance.clock.merge(facts.stamp); // K-05
+        if !arrival.solicited
+            && peer
+                .id
+                .is_some_and(|id| id.as_bytes() == summary.originator)
+        {
+            peer.skew_ms = skew_ms(facts.stamp, now);
+        }
+        arrival.found = instance.store.find(hash, summary.key, summary.originator);
+        match arrival.found.map(|id| (id, instance.store.entry(id).seq)) {
+            Some((id, seq)) if seq >= summary.seq => {
+                let same = seq == summary.seq;
+                if same {
+                    self.dequeue(now, dcs, id); // CSU-12
+                }
+                self.acknowledge_held(dcs, id); // CSU-09
+                if same {
+                    Outcome::Duplicate
+                } else {
+                    Outcome::Older
+                }
+            }
+            _ if summary.originator == self.setup.lsid.as_bytes() => self.take_own(now, &arrival),
+            _ => self.take_newer(now, &arrival),
+        }
+    }
+
+    /// A newer record updates the cache and goes on to every other DCS (CSU-02, CSU-16, D-06).
+    pub(super) fn take_newer(&mut self, now: Now, arrival: &Arrival<'_>) -> Outcome {
+        let &Arrival {
+            dcs,
+            hash,
+            record,
+            facts,
+            solicited,
+            found,
+        } = arrival;
+        let summary = &record.summary;
+        let at = self.peers[dcs.index()].instance;
+        let setup = &self.setup.instances[at.index()];
+        let hop_count = if solicited {
+            setup.hop_count // D-06
+        } else {
+            summary.hop_count.saturating_sub(1) // CSU-16
+        };
+        let update = Update {
+            seq: summary.seq,
+            hop_count,
+            body: record.body,
+            expires: expiry(setup.purge_retention, facts, now),
+            changed: now.time,
+            flags: EntryFlags {
+                own_run: false,
+                withdrawn: facts.withdrawn,
+            },
+        };
+        let instance = &mut self.instances[at.index()];
+        let names = (summary.key, summary.originator);
+        let stored = instance.put(setup.profile, hash, names, found, &update);
+        let Ok(id) = stored else {
+            return Outcome::Rejected;
+        }; // CSU-04: not acknowledged
+        if !solicited && facts.stamp != Stamp::ZERO {
+            let age_ms = now.unix_ms.saturating_sub(facts.stamp.millis());
+            instance.propagated_after = Some(Duration::from_millis(age_ms));
+        }
+        instance
+            .store
+            .acknowledge(id, self.peers[dcs.index()].queue); // CSU-07: that was older
+        self.flood(at, id, Some(dcs), hop_count > 0);
+        self.acknowledge(dcs, summary);
+        Outcome::Newer
+    }
+
+    /// Queues an entry for every DCS but `from` (CSU-02). Where an exchange is under way it is
+    /// queued even when its hops are used up: the exchange may have passed it already (CA-17).
+    pub(super) fn flood(
+        &mut self,
+        at: InstanceIndex,
+        id: EntryId,
+        from: Option<DcsIndex>,
+        travels: bool,
+    ) {
+        let store = &mut self.instances[at.index()].store;
+        for (index, peer) in self.peers.iter().enumerate() {
+            if peer.instance != at || from.is_some_and(|from| from.index() == index) {
+                continue;
+            }
+            let queues = match peer.gate {
+                Gate::Closed => false,
+                Gate::Exchange => true,
+                Gate::Open => travels,
+            };
+            if queues {
+                store.enqueue(id, peer.queue, false);
+            }
+        }
+    }
+
+    /// `dcs` holds the entry: it leaves the retransmit queue.
+    fn dequeue(&mut self, now: Now, dcs: DcsIndex, id: EntryId) {
+        let peer = &mut self.peers[dcs.index()];
+        let instance = &mut self.instances[peer.instance.index()];
+        let octets = instance.store.entry(id).wire_len();
+        let Some(done) = instance.store.acknowledge(id, peer.queue) else {
+            return;
+        };
+        if let Some(sent_at) = done.sent_at {
+            peer.window.acknowledged(octets);
+            instance.acknowledged_after = Some(now.time.since(sent_at));
+        }
+    }
+
+    /// One summary of a CSU Reply (CSU-08, D-16).
+    fn take_acknowledgement(&mut self, now: Now, dcs: DcsIndex, hash: u64, summary: &Summary<'_>) {
+        if summary.null {
+            return; // It answers a record with the N bit, which is never queued.
+        }
+        let peer = &self.peers[dcs.index()];
+        let instance = &mut self.instances[peer.instance.index()];
+        let Some(id) = instance.store.find(hash, summary.key, summary.originator) else {
+            return;
+        };
+        let seq = instance.store.entry(id).seq;
+        if !instance.store.is_queued(id, peer.queue) || summary.seq < seq {
+            return;
+        }
+        let at = peer.instance;
+        self.dequeue(now, dcs, id);
+        if summary.seq == seq {
+            self.instances[at.index()].counters.acknowledged += 1;
+        } else {
+            self.want(dcs, summary);
+        }
+    }
+
+    /// One summary of a CSUS (CSU-10, CSU-11).
+    fn take_solicitation(&mut self, dcs: DcsIndex, hash: u64, summary: &Summary<'_>) {
+        let peer = &mut self.peers[dcs.index()];
+        let instance = &mut self.instances[peer.instance.index()];
+        let found = instance.store.find(hash, summary.key, summary.originator);
+        if let Some(id) = found {
+            instance.store.enqueue(id, peer.queue, true);
+        }
+        // An older instance than asked for would leave the solicitor asking for ever.
+        if found.is_none_or(|id| instance.store.entry(id).seq < summary.seq) {
+            let fields = scsp_wire::SummaryFields {
+                null: true,
+                hop_count: SUMMARY_HOP_COUNT,
+                ..summary.fields()
+            };
+            peer.nulls.push_with(summary.wire_len(), |out| {
+                scsp_wire::encode_summary(out, &fields);
+            });
+        }
+    }
+
+    /// Acknowledges a record by its own summary (CSU-04, CSU-17).
+    pub(super) fn acknowledge(&mut self, dcs: DcsIndex, summary: &Summary<'_>) {
+        let fields = scsp_wire::SummaryFields {
+            hop_count: SUMMARY_HOP_COUNT,
+            ..summary.fields()
+        };
+        self.peers[dcs.index()]
+            .acks
+            .push_with(summary.wire_len(), |out| {
+                scsp_wire::encode_summary(out, &fields);
+            });
+    }
+
+    /// Acknowledges by the summary of what the cache holds (CSU-09).
+    fn acknowledge_held(&mut self, dcs: DcsIndex, id: EntryId) {
+        let peer = &mut self.peers[dcs.index()];
+        let store = &self.instances[peer.instance.index()].store;
+        let len = store.entry(id).summary_len();
+        peer.acks.push_with(len, |out| {
+            store.encode_summary(id, SUMMARY_HOP_COUNT, false, out);
+        });
+    }
+}
+
+impl Instance {
+    /// Stores a record of (key, originator id), in place of `found` if there is one.
+    pub(super) fn put(
+        &mut self,
+        profile: Profile,
+        hash: u64,
+        (key, originator): (&[u8], &[u8]),
+        found: Option<EntryId>,
+        update: &Update<'_>,
+    ) -> Result<EntryId, StoreFull> {
+        let before = self.counts(profile, hash, key);
+        let id = if let Some(id) = found {
+            self.store.update(id, update)?;
+            id
+        } else {
+            let Update {
+                seq,
+                hop_count,
+                body,
+                expires,
+                changed,
+                flags,
+            } = *update;
+            let new = NewEntry {
+                key,
+                originator,
+                seq,
+                hop_count,
+                body,
+                expires,
+                changed,
+                flags,
+            };
+            self.store.insert(hash, &new)?
+        };
+        self.recount(before, profile, hash, key);
+        Ok(id)
+    }
+}
+
+/// When an entry's deadline is: the end of its life or, withdrawn, of its retention.
+pub(super) fn expiry(purge_retention: Duration, facts: Facts, now: Now) -> Option<Time> {
+    let kept = || {
+        facts
+            .withdrawn
+            .then(|| retention(purge_retention, facts.stamp, now))
+    };
+    facts
+        .life
+        .or_else(kept)
+        .map(|left| now.time.saturating_add(left))
+}
+
+/// How long a withdrawn entry is kept: retention counts from the write, as far as its timestamp
+/// can be trusted, so that it does not start over on every server that learns of it later.
+fn retention(retention: Duration, stamp: Stamp, now: Now) -> Duration {
+    if stamp == Stamp::ZERO {
+        return retention;
+    }
+    let age = Duration::from_millis(now.unix_ms.saturating_sub(stamp.millis()));
+    retention
+        .saturating_sub(age)
+        .max(WITHDRAWN_MIN.min(retention))
+}
+
+fn skew_ms(stamp: Stamp, now: Now) -> i64 {
+    let ahead = i128::from(stamp.millis()) - i128::from(now.unix_ms);
+    i64::try_from(ahead).unwrap_or(0)
+}

@@ -1,0 +1,259 @@
+//! Own records that come back newer than what is held, or unknown (D-12).
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use scsp_cache::{EntryFlags, EntryId, Update};
+use scsp_profile::{Facts, Profile};
+use scsp_wire::CsaSeq;
+
+use crate::message::ToControl;
+use crate::setup::InstanceIndex;
+use crate::{Now, Time};
+
+use super::originate::{Originate, tombstone};
+use super::receive::{Arrival, Outcome};
+use super::{Instance, Shard};
+
+/// An entry is originated again at most once in this time (D-12).
+const GAP: Duration = Duration::from_secs(1);
+/// So many entries are remembered before those of more than [`GAP`] ago are forgotten.
+const KEPT_MIN: usize = 1024;
+
+/// Which own entries were originated again within the last second, and which are to be again.
+#[derive(Debug, Default)]
+pub(super) struct Reoriginations {
+    entries: BTreeMap<EntryId, Last>,
+    due: BinaryHeap<Reverse<(Time, EntryId)>>,
+    /// Entries left by the last look at all of them.
+    kept: usize,
+}
+
+#[derive(Debug)]
+struct Last {
+    at: Time,
+    /// Something came since, so the own state has to go out once more.
+    pending: bool,
+}
+
+/// Whether an entry may be originated again.
+enum Turn {
+    Now,
+    /// Not before the second is over; it will be then.
+    Later {
+        /// Something came within this second for the first time.
+        first: bool,
+    },
+}
+
+impl Reoriginations {
+    /// When [`pop_due`](Self::pop_due) is to be called.
+    pub(super) fn next_due(&self) -> Option<Time> {
+        self.due.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// The entry is gone, and its number may be given to another one.
+    pub(super) fn forget(&mut self, id: EntryId) {
+        self.entries.remove(&id);
+    }
+
+    /// The own state went out in a newer record anyway.
+    pub(super) fn settle(&mut self, id: EntryId) {
+        if let Some(last) = self.entries.get_mut(&id) {
+            last.pending = false;
+        }
+    }
+
+    fn ask(&mut self, now: Time, id: EntryId) -> Turn {
+        let Some(last) = self.entries.get_mut(&id) else {
+            return Turn::Now;
+        };
+        let due = last.at.saturating_add(GAP);
+        if now >= due {
+            return Turn::Now;
+        }
+        let first = !std::mem::replace(&mut last.pending, true);
+        if first {
+            self.due.push(Reverse((due, id)));
+        }
+        Turn::Later { first }
+    }
+
+    fn done(&mut self, now: Time, id: EntryId) {
+        self.entries.insert(
+            id,
+            Last {
+                at: now,
+                pending: false,
+            },
+        );
+        if self.entries.len() > KEPT_MIN.max(2 * self.kept) {
+            self.entries
+                .retain(|_, last| last.pending || now < last.at.saturating_add(GAP));
+            self.kept = self.entries.len();
+        }
+    }
+
+    /// An entry whose second is over. The number may have gone to another entry since; that one is
+    /// returned only if something came for it as well.
+    fn pop_due(&mut self, now: Time) -> Option<EntryId> {
+        while self.next_due().is_some_and(|due| due <= now) {
+            let Some(Reverse((_, id))) = self.due.pop() else {
+                break;
+            };
+            let over = |last: &Last| last.pending && now >= last.at.saturating_add(GAP);
+            if self.entries.get(&id).is_some_and(over) {
+                return Some(id);
+            }
+        }
+        None
+    }
+}
+
+impl Shard {
+    /// An own record came back newer than what is held, or unknown (D-12).
+    pub(super) fn take_own(&mut self, now: Now, arrival: &Arrival<'_>) -> Outcome {
+        let at = self.peers[arrival.dcs.index()].instance;
+        let Some(id) = arrival.found else {
+            return self.take_unknown_own(now, arrival);
+        };
+        let instance = &mut self.instances[at.index()];
+        let entry = instance.store.entry(id);
+        if !entry.flags.own_run {
+            // What is held was taken back from a neighbour as well: the newer one counts.
+            return self.take_back(now, arrival);
+        }
+        // The own state with the sequence received: what the neighbours hold is no longer newer.
+        let (body, expires, flags) = (entry.body.to_vec(), entry.expires, entry.flags);
+        let update = Update {
+            seq: arrival.record.summary.seq,
+            hop_count: self.setup.instances[at.index()].hop_count,
+            body: &body,
+            expires,
+            changed: now.time,
+            flags,
+        };
+        if instance.store.update(id, &update).is_err() {
+            return Outcome::Rejected;
+        }
+        let turn = instance.reoriginations.ask(now.time, id);
+        self.acknowledge(arrival.dcs, &arrival.record.summary);
+        match turn {
+            Turn::Now => self.reoriginate(now, at, id),
+            Turn::Later { first: false } => {}
+            Turn::Later { first: true } => {
+                self.tell_control(ToControl::OwnRepeated { dcs: arrival.dcs });
+            }
+        }
+        Outcome::Newer
+    }
+
+    /// An own record that this server does not hold: of this run, so it was withdrawn or expired
+    /// and is withdrawn again; of an earlier run, so it is taken back (D-12).
+    fn take_unknown_own(&mut self, now: Now, arrival: &Arrival<'_>) -> Outcome {
+        let &Arrival {
+            dcs,
+            hash,
+            record,
+            facts,
+            ..
+        } = arrival;
+        let at = self.peers[dcs.index()].instance;
+        let instance = &self.instances[at.index()];
+        let of_this_run = self.setup.instances[at.index()].profile == Profile::Kv
+            && facts.stamp.millis() >= self.setup.started_unix_ms
+            // Stamps run ahead of the clock where a neighbour's does; those of this run are
+            // larger than every one seen before its first.
+            && instance.first_stamp.is_some_and(|first| facts.stamp >= first)
+            && !facts.withdrawn;
+        let above = instance.floors.above(hash).and_then(CsaSeq::next);
+        let seq = record
+            .summary
+            .seq
+            .next()
+            .filter(|_| of_this_run)
+            .map(|seq| Some(seq).max(above));
+        let Some(Some(seq)) = seq else {
+            return self.take_back(now, arrival);
+        };
+        // The stamp of what is withdrawn, so that later writes of others stay.
+        let mut body = [0; scsp_profile::kv::HEADER_LEN];
+        tombstone(facts.stamp).encode(&mut body);
+        let facts = Facts {
+            withdrawn: true,
+            life: None,
+            stamp: facts.stamp,
+        };
+        let what = Originate {
+            key: record.summary.key,
+            body: &body,
+            facts,
+            seq: None,
+        };
+        let Ok(id) = self.store_own(now, at, hash, &what, seq, None) else {
+            return Outcome::Rejected;
+        };
+        self.acknowledge(dcs, &record.summary);
+        self.flood(at, id, None, true);
+        let instance = &mut self.instances[at.index()];
+        instance.reoriginations.done(now.time, id);
+        instance.counters.reoriginated += 1;
+        Outcome::Newer
+    }
+
+    /// A neighbour remembers what this server does not: it becomes own again, and travels as far
+    /// as other own records.
+    fn take_back(&mut self, now: Now, arrival: &Arrival<'_>) -> Outcome {
+        self.take_newer(
+            now,
+            &Arrival {
+                solicited: true,
+                ..*arrival
+            },
+        )
+    }
+
+    /// Sends the own state with the next sequence.
+    fn reoriginate(&mut self, now: Now, at: InstanceIndex, id: EntryId) {
+        let instance = &mut self.instances[at.index()];
+        let entry = instance.store.entry(id);
+        let Some(seq) = entry.seq.next() else { return };
+        let (body, expires) = (entry.body.to_vec(), entry.expires);
+        let flags = EntryFlags {
+            own_run: true,
+            ..entry.flags
+        };
+        let hop_count = self.setup.instances[at.index()].hop_count;
+        let update = Update {
+            seq,
+            hop_count,
+            body: &body,
+            expires,
+            changed: now.time,
+            flags,
+        };
+        if instance.store.update(id, &update).is_ok() {
+            instance.reoriginations.done(now.time, id);
+            instance.counters.reoriginated += 1;
+            self.flood(at, id, None, true);
+        }
+    }
+
+    /// Sends the own state of entries whose second is over.
+    pub(super) fn reoriginate_due(&mut self, now: Now, index: usize) {
+        let at = InstanceIndex(u16::try_from(index).expect("checked when configured"));
+        while let Some(id) = self.instances[index].reoriginations.pop_due(now.time) {
+            self.reoriginate(now, at, id);
+        }
+    }
+}
+
+impl Instance {
+    /// The timestamp of a write (K-05).
+    pub(super) fn tick(&mut self, now: Now) -> scsp_profile::Stamp {
+        let stamp = self.clock.tick(now.unix_ms);
+        self.first_stamp.get_or_insert(stamp);
+        stamp
+    }
+}

@@ -1,0 +1,11 @@
+//! The engine's requirements, tested through its public API with packets built and read by
+//! `scsp-wire`. Tests are named after the ids of `docs/conformance.md`.
+
+mod alignment;
+mod decisions;
+mod hello;
+mod kv;
+mod script;
+mod smoke;
+mod support;
+mod update;

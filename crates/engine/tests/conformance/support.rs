@@ -1,0 +1,610 @@
+//! Hubs in a world of virtual time: the cores pumped as the daemon's threads would, with every
+//! packet they emit checked against what must hold in any state.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use scsp_engine::message::BatchKind;
+use scsp_engine::shard::{Condition, DATAGRAM_LEN_MAX, Drop, KvValue, Life, Message, shard_of};
+use scsp_engine::{
+    Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, Notice, Now, PeerStatus, Setup,
+    Shard, ShardIndex, Time, ToControl, ToShard, alignment, hello,
+};
+use scsp_profile::Profile;
+use scsp_wire::{
+    Envelope, FamilyId, Message as Packet, MessageType, ProtocolId, ServerGroupId, ServerId,
+};
+
+/// The only instance of most setups.
+pub(crate) const I0: InstanceIndex = InstanceIndex(0);
+/// The first DCS.
+pub(crate) const D0: DcsIndex = DcsIndex(0);
+/// The second DCS.
+pub(crate) const D1: DcsIndex = DcsIndex(1);
+/// Unix time at the start of every world.
+pub(crate) const START_UNIX_MS: u64 = 1_790_000_000_000;
+
+pub(crate) fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(crate) fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A moment, counted from the start of the world.
+pub(crate) fn at(since_start: Duration) -> Now {
+    let time = Time::ZERO
+        .saturating_add(secs(1000))
+        .saturating_add(since_start);
+    let unix_ms = START_UNIX_MS + u64::try_from(since_start.as_millis()).unwrap();
+    Now { time, unix_ms }
+}
+
+/// A server id of four octets, `10.0.0.last`.
+pub(crate) fn id(last: u8) -> ServerId {
+    ServerId::from_bytes(&[10, 0, 0, last]).unwrap()
+}
+
+/// A kv instance with the default timers.
+pub(crate) fn instance() -> InstanceSetup {
+    InstanceSetup {
+        protocol: ProtocolId::KV,
+        group: ServerGroupId(1),
+        family: FamilyId(0),
+        profile: Profile::Kv,
+        hello_interval_secs: 3,
+        dead_factor: 3,
+        ca_retransmit: secs(1),
+        csus_retransmit: secs(1),
+        csu_retransmit: secs(1),
+        csu_retransmit_max: 5,
+        csus_retransmit_max: 5,
+        hop_count: 16,
+        restart_increment: 1000,
+        boot_hold: secs(10),
+        purge_retention: secs(3600),
+        ignore_abnormal: false,
+    }
+}
+
+/// The same for records nobody looks into.
+pub(crate) fn opaque_instance() -> InstanceSetup {
+    InstanceSetup {
+        protocol: ProtocolId::ATMARP,
+        profile: Profile::Opaque,
+        ..instance()
+    }
+}
+
+pub(crate) fn dcs() -> DcsSetup {
+    DcsSetup {
+        instance: I0,
+        packet_limit: 1472,
+        expected_id: None,
+        max_records: 0,
+    }
+}
+
+/// One instance with `peers` neighbours.
+pub(crate) fn setup(last: u8, shards: u16, peers: usize) -> Setup {
+    Setup {
+        lsid: id(last),
+        shards,
+        hash_seed: 7,
+        started_unix_ms: START_UNIX_MS,
+        instances: vec![instance()],
+        dcs: vec![dcs(); peers],
+    }
+}
+
+/// A message between cores.
+#[derive(Debug)]
+pub(crate) enum Note {
+    ToControl(ToControl),
+    ToShard(ToShard),
+}
+
+/// Number of a core of a hub: 0 is `Control`, then the shards.
+type Core = usize;
+
+/// What must hold for everything sent to one DCS, and what was seen of it so far.
+#[derive(Debug, Default)]
+struct Watch {
+    /// Shards in which CSU messages may flow.
+    open: BTreeSet<Core>,
+    /// What the outstanding CSUS asks for, and when it was sent.
+    solicited: Option<(Time, BTreeSet<(Vec<u8>, Vec<u8>)>)>,
+    /// The master's CA that waits for its answer.
+    unanswered_ca: Option<u32>,
+}
+
+/// One server: `Control`, its shards, and the queues between them.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) control: Control,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) notes: BTreeMap<(Core, Core), VecDeque<Note>>,
+    pub(crate) out: VecDeque<(DcsIndex, Vec<u8>)>,
+    pub(crate) notices: Vec<Notice>,
+    watches: Vec<Watch>,
+    buffer: Vec<u8>,
+    /// Shard that takes in the next packet.
+    turn: usize,
+}
+
+impl Hub {
+    /// A hub whose links are up.
+    pub(crate) fn new(setup: Setup, now: Now) -> Self {
+        let mut hub = Self::unlinked(setup, now);
+        for dcs in (0..).map(DcsIndex).take(hub.setup.dcs.len()) {
+            hub.control.handle_link(now, dcs, true);
+        }
+        hub.collect(now);
+        hub
+    }
+
+    /// A hub whose links are down.
+    pub(crate) fn unlinked(setup: Setup, now: Now) -> Self {
+        let setup = Arc::new(setup);
+        let shards = (0..setup.shards)
+            .map(|index| Shard::new(Arc::clone(&setup), ShardIndex(index), now))
+            .collect();
+        let mut hub = Self {
+            control: Control::new(Arc::clone(&setup), now, 42),
+            shards,
+            notes: BTreeMap::new(),
+            out: VecDeque::new(),
+            notices: Vec::new(),
+            watches: setup.dcs.iter().map(|_| Watch::default()).collect(),
+            buffer: vec![0; DATAGRAM_LEN_MAX],
+            turn: 0,
+            setup,
+        };
+        hub.collect(now);
+        hub
+    }
+
+    /// Polls every core until it has nothing more to say.
+    pub(crate) fn collect(&mut self, now: Now) {
+        self.collect_notes();
+        self.collect_packets(now);
+    }
+
+    pub(crate) fn collect_notes(&mut self) {
+        while let Some((shard, message)) = self.control.poll_message() {
+            let to = shard.index() + 1;
+            self.notes
+                .entry((0, to))
+                .or_default()
+                .push_back(Note::ToShard(message));
+        }
+        while let Some(notice) = self.control.poll_notice() {
+            self.notices.push(notice);
+        }
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            while let Some(message) = shard.poll_message() {
+                let (to, note) = match message {
+                    Message::Control(message) => (0, Note::ToControl(message)),
+                    Message::Shard(to, message) => (to.index() + 1, Note::ToShard(message)),
+                };
+                self.notes
+                    .entry((index + 1, to))
+                    .or_default()
+                    .push_back(note);
+            }
+        }
+    }
+
+    pub(crate) fn collect_packets(&mut self, now: Now) {
+        while let Some(packet) = self.control.poll_transmit() {
+            self.check_sent(now, 0, packet.to, &packet.bytes);
+            self.out.push_back((packet.to, packet.bytes));
+        }
+        for index in 0..self.shards.len() {
+            loop {
+                let mut buffer = std::mem::take(&mut self.buffer);
+                let sent = self.shards[index].poll_transmit(now, &mut buffer);
+                self.buffer = buffer;
+                let Some(sent) = sent else { break };
+                let bytes = self.buffer[..sent.len].to_vec();
+                self.check_sent(now, index + 1, sent.to, &bytes);
+                self.out.push_back((sent.to, bytes));
+            }
+        }
+    }
+
+    /// Hands over the first message from core to core; whether there was one.
+    pub(crate) fn deliver(&mut self, now: Now, path: (Core, Core)) -> bool {
+        let Some(note) = self.notes.get_mut(&path).and_then(VecDeque::pop_front) else {
+            return false;
+        };
+        match note {
+            Note::ToControl(message) => self.control.handle_message(now, message),
+            Note::ToShard(message) => {
+                self.watch(path.1, &message);
+                self.shards[path.1 - 1].handle_message(now, message);
+            }
+        }
+        true
+    }
+
+    fn watch(&mut self, core: Core, message: &ToShard) {
+        match message {
+            ToShard::Update { dcs, .. } => {
+                self.watches[dcs.index()].open.insert(core);
+            }
+            ToShard::Exchange { dcs, .. } | ToShard::Down { dcs } => {
+                let watch = &mut self.watches[dcs.index()];
+                watch.open.remove(&core);
+                watch.solicited = None;
+                watch.unanswered_ca = None;
+            }
+            ToShard::Batch {
+                kind: BatchKind::Request | BatchKind::Reply | BatchKind::Solicit,
+                ..
+            }
+            | ToShard::NextPage { .. }
+            | ToShard::Summaries { .. }
+            | ToShard::Turn { .. }
+            | ToShard::Packet { .. }
+            | ToShard::Release { .. } => {}
+        }
+    }
+
+    /// Delivers messages between cores until there are none.
+    pub(crate) fn settle(&mut self, now: Now) {
+        loop {
+            self.collect_notes();
+            let Some(path) = self
+                .notes
+                .iter()
+                .find(|(_, q)| !q.is_empty())
+                .map(|(p, _)| *p)
+            else {
+                break;
+            };
+            self.deliver(now, path);
+        }
+        self.collect_packets(now);
+    }
+
+    /// Takes in a datagram at the next shard in turn, as a worker would.
+    pub(crate) fn receive(&mut self, now: Now, dcs: DcsIndex, bytes: &[u8]) {
+        self.turn = (self.turn + 1) % self.shards.len();
+        self.receive_at(now, self.turn, dcs, bytes);
+    }
+
+    pub(crate) fn receive_at(&mut self, now: Now, shard: usize, dcs: DcsIndex, bytes: &[u8]) {
+        match Envelope::parse(bytes) {
+            Ok(envelope) => {
+                self.watch_received(dcs, &envelope);
+                self.shards[shard].handle_packet(now, dcs, &envelope);
+            }
+            Err(error) => self.shards[shard].drop_packet(Drop::Malformed(error)),
+        }
+    }
+
+    fn watch_received(&mut self, dcs: DcsIndex, envelope: &Envelope<'_>) {
+        let watch = &mut self.watches[dcs.index()];
+        match envelope.open() {
+            Ok(Packet::Ca(ca)) if watch.unanswered_ca == Some(ca.seq.0) => {
+                watch.unanswered_ca = None;
+            }
+            Ok(Packet::CsuRequest(request)) => {
+                if let Some((_, asked)) = &mut watch.solicited {
+                    for record in request.records() {
+                        let summary = record.summary;
+                        asked.remove(&(summary.key.to_vec(), summary.originator.to_vec()));
+                    }
+                }
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// What holds for every packet sent.
+    fn check_sent(&mut self, now: Now, core: Core, dcs: DcsIndex, bytes: &[u8]) {
+        let packet = Packet::parse(bytes).expect("only valid packets are sent");
+        let envelope = packet.envelope();
+        let (setup, instance) = (&self.setup.dcs[dcs.index()], self.setup.instance_of(dcs));
+        assert_eq!(envelope.bytes().len(), bytes.len());
+        assert_eq!(
+            (envelope.protocol(), envelope.group()),
+            (instance.protocol, instance.group)
+        );
+        assert_eq!(
+            envelope.sender(),
+            self.setup.lsid.as_bytes(),
+            "sender is LSID"
+        );
+        let kind = envelope.message_type();
+        assert!(
+            bytes.len() <= setup.packet_limit
+                || kind != MessageType::Hello && envelope.record_count() == 1,
+            "W-10, D-14: {kind:?} of {} octets",
+            bytes.len()
+        );
+        let state = self.control.peer(dcs);
+        let watch = &mut self.watches[dcs.index()];
+        match &packet {
+            Packet::Hello(_) => return,
+            Packet::Ca(ca) => {
+                assert_eq!(state.hello, hello::State::Bidirectional, "H-12: CA sent");
+                let master = state.role == Some(alignment::Role::Master);
+                if master && ca.flags.master && !ca.flags.initialize {
+                    // CA-07
+                    assert!(watch.unanswered_ca.is_none_or(|seq| seq == ca.seq.0));
+                    watch.unanswered_ca = Some(ca.seq.0);
+                }
+                return assert!(ca.summaries().all(|it| it.hop_count == 1), "CSU-17");
+            }
+            Packet::CsuRequest(request) => {
+                assert!(request.records().all(|record| record.summary.hop_count > 0));
+                let max = setup.max_records;
+                assert!(max == 0 || envelope.record_count() <= max);
+            }
+            Packet::CsuReply(reply) => {
+                assert!(reply.summaries().all(|it| it.hop_count == 1), "CSU-17");
+            }
+            Packet::Csus(csus) => {
+                assert!(csus.summaries().all(|it| it.hop_count == 1), "CSU-17");
+                if let Some((sent, open)) = &watch.solicited {
+                    let waited = now.time.since(*sent) >= instance.csus_retransmit;
+                    assert!(open.is_empty() || waited, "CA-19: two CSUS outstanding");
+                }
+                let asked = csus
+                    .summaries()
+                    .map(|it| (it.key.to_vec(), it.originator.to_vec()));
+                watch.solicited = Some((now.time, asked.collect()));
+            }
+        }
+        assert!(
+            watch.open.contains(&core),
+            "CSU-01: {kind:?} sent while not in Update Cache"
+        );
+        assert!(envelope.record_count() > 0);
+    }
+
+    /// Lets timers run out. Afterwards no deadline may lie in the past.
+    pub(crate) fn tick(&mut self, now: Now) {
+        self.control.handle_timeouts(now);
+        for shard in &mut self.shards {
+            shard.handle_timeouts(now);
+        }
+        self.settle(now);
+        let next = self.next_deadline();
+        assert!(
+            next.is_none_or(|next| next > now.time),
+            "{next:?} is not after {now:?}"
+        );
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let shards = self.shards.iter().filter_map(Shard::next_deadline);
+        shards.chain(self.control.next_deadline()).min()
+    }
+
+    pub(crate) fn peer(&self, dcs: DcsIndex) -> PeerStatus {
+        self.control.peer(dcs)
+    }
+
+    pub(crate) fn hello(&self, dcs: DcsIndex) -> hello::State {
+        self.control.peer(dcs).hello
+    }
+
+    pub(crate) fn alignment(&self, dcs: DcsIndex) -> alignment::State {
+        self.control.peer(dcs).alignment
+    }
+
+    /// The shard that owns `key`.
+    pub(crate) fn home(&mut self, key: &[u8]) -> &mut Shard {
+        let index = shard_of(self.shards[0].hash(key), self.setup.shards);
+        &mut self.shards[index.index()]
+    }
+
+    pub(crate) fn home_ref(&self, key: &[u8]) -> &Shard {
+        let index = shard_of(self.shards[0].hash(key), self.setup.shards);
+        &self.shards[index.index()]
+    }
+
+    pub(crate) fn set(&mut self, now: Now, key: &[u8], value: &[u8]) {
+        let shard = self.home(key);
+        let done = shard.kv_set(now, I0, key, value, Life::Forever, Condition::Always);
+        assert_eq!(done, Ok(true));
+    }
+
+    pub(crate) fn del(&mut self, now: Now, key: &[u8]) -> bool {
+        self.home(key).kv_del(now, I0, key).unwrap()
+    }
+
+    pub(crate) fn get(&self, now: Now, key: &[u8]) -> Option<Vec<u8>> {
+        let found = self.home_ref(key).kv_get(now, I0, key).unwrap();
+        found.map(|KvValue { value, .. }| value.to_vec())
+    }
+
+    /// Every entry of the first instance: key, originator, sequence, body without its life,
+    /// withdrawn.
+    pub(crate) fn entries(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for shard in &self.shards {
+            let (store, mut from) = (shard.store(I0), 0);
+            while let Some((next, entry)) = store.scan_next(from) {
+                from = next;
+                let entry = store.entry(entry);
+                let (before, after) = self.setup.instances[0].profile.lasting_parts(entry.body);
+                rows.push(Row {
+                    key: entry.key.to_vec(),
+                    originator: entry.originator.to_vec(),
+                    seq: entry.seq.get(),
+                    body: [before, after].concat(),
+                    withdrawn: entry.flags.withdrawn,
+                });
+            }
+        }
+        rows.sort();
+        rows
+    }
+}
+
+/// An entry, for comparing hubs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Row {
+    pub(crate) key: Vec<u8>,
+    pub(crate) originator: Vec<u8>,
+    pub(crate) seq: i32,
+    pub(crate) body: Vec<u8>,
+    pub(crate) withdrawn: bool,
+}
+
+/// Hubs, cables between them, and the time.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) since_start: Duration,
+    pub(crate) hubs: Vec<Hub>,
+    /// (hub, its DCS) at both ends.
+    pub(crate) cables: Vec<[(usize, DcsIndex); 2]>,
+    pub(crate) cut: BTreeSet<usize>,
+    flights: VecDeque<(Duration, usize, DcsIndex, Vec<u8>)>,
+}
+
+/// How long a packet is under way.
+const DELAY: Duration = Duration::from_millis(1);
+
+impl World {
+    /// Hubs in a line, with 1, 2, … as the last octet of their ids and so many shards each.
+    pub(crate) fn line(shards: &[u16]) -> Self {
+        Self::line_of(shards, |_, setup| setup)
+    }
+
+    pub(crate) fn line_of(shards: &[u16], adapt: impl Fn(usize, Setup) -> Setup) -> Self {
+        let last = shards.len() - 1;
+        let hubs = shards.iter().enumerate().map(|(index, shards)| {
+            let peers = if index == 0 || index == last { 1 } else { 2 };
+            let peers = if last == 0 { 0 } else { peers };
+            let setup = setup(u8::try_from(index + 1).unwrap(), *shards, peers);
+            Hub::new(adapt(index, setup), at(Duration::ZERO))
+        });
+        // The DCS towards the left comes first.
+        let cables = (0..last).map(|left| [(left, DcsIndex(u16::from(left > 0))), (left + 1, D0)]);
+        let (hubs, cables) = (hubs.collect(), cables.collect());
+        let (cut, flights) = (BTreeSet::new(), VecDeque::new());
+        Self {
+            since_start: Duration::ZERO,
+            hubs,
+            cables,
+            cut,
+            flights,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        at(self.since_start)
+    }
+
+    fn other_end(&self, hub: usize, dcs: DcsIndex) -> Option<(usize, DcsIndex)> {
+        self.cables.iter().enumerate().find_map(|(index, [a, b])| {
+            let other = match () {
+                () if *a == (hub, dcs) => *b,
+                () if *b == (hub, dcs) => *a,
+                () => return None,
+            };
+            (!self.cut.contains(&index)).then_some(other)
+        })
+    }
+
+    fn send_all(&mut self) {
+        let now = self.now();
+        for hub in 0..self.hubs.len() {
+            self.hubs[hub].settle(now);
+            while let Some((to, bytes)) = self.hubs[hub].out.pop_front() {
+                if let Some((other, dcs)) = self.other_end(hub, to) {
+                    self.flights
+                        .push_back((self.since_start + DELAY, other, dcs, bytes));
+                }
+            }
+        }
+    }
+
+    /// Lets `duration` pass.
+    pub(crate) fn run(&mut self, duration: Duration) {
+        self.run_until(duration, |_| false);
+    }
+
+    /// Lets time pass until `done`, at most `limit`; whether it was done.
+    pub(crate) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> bool {
+        let end = self.since_start + limit;
+        loop {
+            self.send_all();
+            if done(self) {
+                return true;
+            }
+            let epoch = at(Duration::ZERO).time;
+            let deadlines = self.hubs.iter().filter_map(Hub::next_deadline);
+            let deadline = deadlines.map(|time| time.since(epoch)).min();
+            let landing = self.flights.front().map(|flight| flight.0);
+            let next = [deadline, landing]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(end);
+            if next > end {
+                self.since_start = end;
+                return done(self);
+            }
+            self.since_start = next.max(self.since_start);
+            while self
+                .flights
+                .front()
+                .is_some_and(|flight| flight.0 <= self.since_start)
+            {
+                let (_, hub, dcs, bytes) = self.flights.pop_front().unwrap();
+                let now = self.now();
+                self.hubs[hub].receive(now, dcs, &bytes);
+                self.hubs[hub].collect_notes();
+            }
+            let now = self.now();
+            for hub in &mut self.hubs {
+                hub.settle(now);
+                hub.tick(now);
+            }
+            if self.since_start >= end && self.flights.is_empty() {
+                return done(self);
+            }
+        }
+    }
+
+    pub(crate) fn is_aligned(&self) -> bool {
+        self.hubs.iter().all(|hub| {
+            let dcs = (0..).map(DcsIndex).take(hub.setup.dcs.len());
+            dcs.into_iter()
+                .all(|dcs| hub.alignment(dcs) == alignment::State::Aligned)
+        })
+    }
+
+    /// Runs until every alignment is Aligned.
+    pub(crate) fn align(&mut self) {
+        assert!(
+            self.run_until(secs(60), Self::is_aligned),
+            "not aligned: {:#?}",
+            self.states()
+        );
+    }
+
+    pub(crate) fn states(&self) -> Vec<(hello::State, alignment::State)> {
+        let states = self.hubs.iter().flat_map(|hub| {
+            let dcs = (0..).map(DcsIndex).take(hub.setup.dcs.len());
+            dcs.map(|dcs| (hub.hello(dcs), hub.alignment(dcs)))
+        });
+        states.collect()
+    }
+
+    /// All hubs hold the same entries.
+    pub(crate) fn assert_equal(&self) {
+        for hub in &self.hubs[1..] {
+            assert_eq!(self.hubs[0].entries(), hub.entries());
+        }
+    }
+}
