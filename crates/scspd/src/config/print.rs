@@ -1,0 +1,101 @@
+//! Writes a configuration as the file that leads to it.
+
+use std::fmt::{self, Write};
+
+use super::{Config, Group, Link, LinkKind, Peer, duration};
+
+impl Config {
+    /// The effective configuration: every supported key, in the form that [`Config::parse`] reads
+    /// back to an equal value.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out)
+            .expect("writing to a string does not fail");
+        out
+    }
+
+    fn write(&self, out: &mut String) -> fmt::Result {
+        let server = &self.server;
+        writeln!(out, "[server]\nid = \"{}\"", server.id)?;
+        writeln!(out, "workers = {}\npin = {}", server.workers, server.pin)?;
+        for link in &self.links {
+            write_link(out, link)?;
+        }
+        for group in &self.groups {
+            write_group(out, group)?;
+            for peer in &group.peers {
+                write_peer(out, peer, &self.links[peer.link].name)?;
+            }
+        }
+        let listen: Vec<_> = self
+            .client
+            .listen
+            .iter()
+            .map(|address| quoted(&address.to_string()))
+            .collect();
+        writeln!(out, "\n[client]\nlisten = [{}]", listen.join(", "))?;
+        writeln!(out, "max_connections = {}", self.client.max_connections)?;
+        writeln!(out, "\n[admin]\nlisten = \"{}\"", self.admin.listen)?;
+        writeln!(out, "\n[io]\nbackend = \"{}\"", self.io.backend.name())?;
+        writeln!(out, "\n[log]\nlevel = {}", quoted(&self.log.level))?;
+        writeln!(out, "format = \"{}\"", self.log.format.name())
+    }
+}
+
+fn write_link(out: &mut String, link: &Link) -> fmt::Result {
+    let LinkKind::Udp { bind } = link.kind;
+    writeln!(out, "\n[link.{}]\nkind = \"udp\"", quoted(&link.name))?;
+    writeln!(out, "bind = \"{bind}\"\nmtu = {}", link.mtu)
+}
+
+fn write_group(out: &mut String, group: &Group) -> fmt::Result {
+    let seconds = duration::format;
+    writeln!(out, "\n[[group]]\nname = {}", quoted(&group.name))?;
+    writeln!(out, "protocol = \"{}\"\nid = {}", group.protocol, group.id)?;
+    writeln!(out, "hello_interval = {}", group.hello_interval_secs)?;
+    writeln!(out, "dead_factor = {}", group.dead_factor)?;
+    writeln!(out, "ca_retransmit = \"{}\"", seconds(group.ca_retransmit))?;
+    writeln!(
+        out,
+        "csus_retransmit = \"{}\"",
+        seconds(group.csus_retransmit)
+    )?;
+    writeln!(
+        out,
+        "csu_retransmit = \"{}\"",
+        seconds(group.csu_retransmit)
+    )?;
+    writeln!(out, "csu_retransmit_max = {}", group.csu_retransmit_max)?;
+    writeln!(out, "csus_retransmit_max = {}", group.csus_retransmit_max)?;
+    writeln!(out, "hop_count = {}", group.hop_count)?;
+    writeln!(out, "restart_increment = {}", group.restart_increment)?;
+    writeln!(out, "boot_hold = \"{}\"", seconds(group.boot_hold))?;
+    writeln!(
+        out,
+        "purge_retention = \"{}\"",
+        seconds(group.purge_retention)
+    )?;
+    writeln!(
+        out,
+        "abnormal_events = \"{}\"",
+        group.abnormal_events.name()
+    )
+}
+
+fn write_peer(out: &mut String, peer: &Peer, link: &str) -> fmt::Result {
+    writeln!(
+        out,
+        "\n[[group.peer]]\naddress = \"{}\"\nlink = {}",
+        peer.address,
+        quoted(link)
+    )?;
+    if let Some(id) = peer.expected_id {
+        writeln!(out, "id = \"{id}\"")?;
+    }
+    writeln!(out, "max_records = {}", peer.max_records)
+}
+
+/// A string as TOML writes it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}

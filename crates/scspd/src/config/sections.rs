@@ -1,0 +1,276 @@
+//! One reader per section of the file (design.md section 3), filling in the defaults.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
+use toml::de::DeTable;
+
+use super::defaults::{
+    ADMIN_LISTEN, CLIENT_LISTEN, GROUPS_MAX, LINK_BIND, LINKS_MAX, LISTEN_MAX, MTU, PEERS_MAX,
+};
+use super::raw::{Notes, Table, bare_or_quoted};
+use super::{
+    AbnormalEvents, Admin, BackendChoice, Client, Config, Group, Io, Link, ListenAddress, Log,
+    LogFormat, Peer, Server, defaults, values,
+};
+
+const HOUR: Duration = Duration::from_hours(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const YEAR: Duration = Duration::from_hours(8760);
+
+/// The whole file. Refused values are noted and replaced by their defaults.
+pub(super) fn read(
+    notes: &mut Notes,
+    document: &DeTable<'_>,
+    default_id: impl FnOnce() -> ServerId,
+) -> Config {
+    let mut root = Table::root(notes, document);
+    let server = server(&mut root, default_id);
+    let links = links(&mut root);
+    let groups = root
+        .tables("group", GROUPS_MAX, |table| group(table, &links))
+        .unwrap_or_else(|| vec![Group::default()]);
+    let client = client(&mut root);
+    let admin = admin(&mut root);
+    let io = io(&mut root);
+    let log = log(&mut root);
+    root.finish();
+    Config {
+        server,
+        links,
+        groups,
+        client,
+        admin,
+        io,
+        log,
+    }
+}
+
+fn server(root: &mut Table<'_>, default_id: impl FnOnce() -> ServerId) -> Server {
+    let mut table = root.table("server");
+    let server = Server {
+        id: table
+            .optional("id", values::server_id)
+            .unwrap_or_else(default_id),
+        data_dir: None,
+        workers: table.or(
+            "workers",
+            defaults::WORKERS,
+            values::whole(0..=defaults::WORKERS_MAX),
+        ),
+        pin: table.or("pin", defaults::PIN, values::flag),
+    };
+    table.not_yet("data_dir");
+    table.not_yet("snapshot_interval");
+    table.only("max_memory", "\"0\"", |value| {
+        values::is_text("0")(value) || values::is_zero(value)
+    });
+    table.finish();
+    server
+}
+
+/// The links in the order of the file; without any, the default one.
+fn links(root: &mut Table<'_>) -> Vec<Link> {
+    root.named_tables("link", LINKS_MAX, |name, table| {
+        if let Some(fault) = values::name_fault(name) {
+            table.refuse_all(fault);
+        }
+        link(name, table)
+    })
+    .unwrap_or_else(|| vec![Link::udp(defaults::LINK_NAME, LINK_BIND, MTU)])
+}
+
+fn link(name: &str, table: &mut Table<'_>) -> Link {
+    table.or("kind", (), values::link_kind);
+    table.not_yet("group");
+    table.not_yet("interface");
+    let bind = table.or("bind", LINK_BIND, values::local_address);
+    let mtu = table.or(
+        "mtu",
+        MTU,
+        values::whole(defaults::MTU_MIN..=defaults::MTU_MAX),
+    );
+    Link::udp(name, bind, mtu)
+}
+
+fn group(table: &mut Table<'_>, links: &[Link]) -> Group {
+    let or = Group::default();
+    table.only("family", "0", values::is_zero);
+    table.not_yet("mars_redirect_interval");
+    table.only("auth_failure", "\"discard\"", values::is_text("discard"));
+    let retransmit = || values::span(MILLISECOND..=HOUR);
+    Group {
+        name: table.or("name", or.name, values::name),
+        protocol: table.or("protocol", or.protocol, values::protocol),
+        id: ServerGroupId(table.or("id", or.id.0, values::whole(0..=u16::MAX))),
+        family: or.family,
+        hello_interval_secs: table.or(
+            "hello_interval",
+            or.hello_interval_secs,
+            values::wire_seconds,
+        ),
+        dead_factor: table.or("dead_factor", or.dead_factor, values::whole(1..=u16::MAX)),
+        ca_retransmit: table.or("ca_retransmit", or.ca_retransmit, retransmit()),
+        csus_retransmit: table.or("csus_retransmit", or.csus_retransmit, retransmit()),
+        csu_retransmit: table.or("csu_retransmit", or.csu_retransmit, retransmit()),
+        csu_retransmit_max: table.or(
+            "csu_retransmit_max",
+            or.csu_retransmit_max,
+            values::whole(0..=defaults::RETRANSMIT_LIMIT),
+        ),
+        csus_retransmit_max: table.or(
+            "csus_retransmit_max",
+            or.csus_retransmit_max,
+            values::whole(0..=defaults::RETRANSMIT_LIMIT),
+        ),
+        hop_count: table.or("hop_count", or.hop_count, values::whole(1..=u16::MAX)),
+        restart_increment: table.or(
+            "restart_increment",
+            or.restart_increment,
+            values::whole(1..=defaults::RESTART_INCREMENT_MAX),
+        ),
+        boot_hold: table.or(
+            "boot_hold",
+            or.boot_hold,
+            values::span(Duration::ZERO..=HOUR),
+        ),
+        purge_retention: table.or(
+            "purge_retention",
+            or.purge_retention,
+            values::span(Duration::from_secs(1)..=YEAR),
+        ),
+        abnormal_events: table.or(
+            "abnormal_events",
+            or.abnormal_events,
+            values::choice(&AbnormalEvents::NAMES),
+        ),
+        peers: table
+            .tables("peer", PEERS_MAX, |table| peer(table, links))
+            .unwrap_or_default()
+            .into_iter()
+            .flatten()
+            .collect(),
+    }
+}
+
+/// `None` when the peer has no usable address or link, which is noted.
+fn peer(table: &mut Table<'_>, links: &[Link]) -> Option<Peer> {
+    let address = table.required("address", values::PEER_FORM, values::peer_address);
+    let link = peer_link(table, links);
+    let expected_id = table.optional("id", values::server_id);
+    let max_records = table.or("max_records", 0, values::whole(0..=u16::MAX));
+    table.only("auth", "\"off\"", values::is_text("off"));
+    table.only("min_ttl", "0", values::is_zero);
+    table.not_yet("key");
+    Some(Peer {
+        address: address?,
+        link: link?,
+        expected_id,
+        max_records,
+    })
+}
+
+/// Index of the peer's link: as named, else `main`, else the only one.
+fn peer_link(table: &mut Table<'_>, links: &[Link]) -> Option<usize> {
+    let named = |name: &str| links.iter().position(|link| link.name == name);
+    let choices = || {
+        let names: Vec<_> = links
+            .iter()
+            .map(|link| bare_or_quoted(&link.name))
+            .collect();
+        format!("the name of a link ({})", names.join(", "))
+    };
+    let given = table.optional("link", |value| {
+        value
+            .as_str()
+            .and_then(named)
+            .ok_or_else(|| values::expected(&choices(), value))
+    });
+    if given.is_some() || table.has("link") {
+        return given;
+    }
+    let implied = named(defaults::LINK_NAME).or_else(|| (links.len() == 1).then_some(0));
+    if implied.is_none() {
+        table.refuse("link", format!("missing, expected {}", choices()));
+    }
+    implied
+}
+
+fn client(root: &mut Table<'_>) -> Client {
+    let mut table = root.table("client");
+    let client = Client {
+        listen: table.or(
+            "listen",
+            vec![ListenAddress::Tcp(CLIENT_LISTEN)],
+            values::listen_addresses(LISTEN_MAX),
+        ),
+        max_connections: table.or(
+            "max_connections",
+            defaults::CONNECTIONS,
+            values::whole(1..=defaults::CONNECTIONS_MAX),
+        ),
+    };
+    table.only("password_file", "\"\"", values::is_text(""));
+    table.finish();
+    client
+}
+
+fn admin(root: &mut Table<'_>) -> Admin {
+    let mut table = root.table("admin");
+    let listen: SocketAddr = table.or("listen", ADMIN_LISTEN, values::local_address);
+    table.finish();
+    Admin { listen }
+}
+
+fn io(root: &mut Table<'_>) -> Io {
+    let mut table = root.table("io");
+    let backend = table.or(
+        "backend",
+        BackendChoice::Auto,
+        values::choice(&BackendChoice::NAMES),
+    );
+    table.only("busy_poll", "\"0us\"", values::is_zero_duration);
+    table.finish();
+    Io { backend }
+}
+
+fn log(root: &mut Table<'_>) -> Log {
+    let mut table = root.table("log");
+    let level = table.or(
+        "level",
+        defaults::LOG_LEVEL,
+        values::choice(&defaults::LOG_LEVELS),
+    );
+    let format = table.or("format", LogFormat::Text, values::choice(&LogFormat::NAMES));
+    table.finish();
+    Log {
+        level: level.to_owned(),
+        format,
+    }
+}
+
+impl Default for Group {
+    /// The group of an empty file: `clients`, kv, id 1, timers of scsp.md section 9, no peers.
+    fn default() -> Self {
+        Self {
+            name: "clients".to_owned(),
+            protocol: ProtocolId::KV,
+            id: ServerGroupId(1),
+            family: FamilyId(0),
+            hello_interval_secs: 3,
+            dead_factor: 3,
+            ca_retransmit: Duration::from_secs(1),
+            csus_retransmit: Duration::from_secs(1),
+            csu_retransmit: Duration::from_secs(1),
+            csu_retransmit_max: 5,
+            csus_retransmit_max: 5,
+            hop_count: 16,
+            restart_increment: 1000,
+            boot_hold: Duration::from_secs(10),
+            purge_retention: HOUR,
+            abnormal_events: AbnormalEvents::Reset,
+            peers: Vec::new(),
+        }
+    }
+}

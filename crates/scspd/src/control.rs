@@ -1,0 +1,243 @@
+//! The control thread: the control core with its timers, signals and the admin listener, on one
+//! tokio task.
+//!
+//! With the `io_uring` backend the runtime is tokio-uring's, entered only after the probe
+//! succeeded (`tokio_uring::start` panics where `io_uring` is forbidden); otherwise a plain
+//! current-thread tokio runtime takes its place. Nothing on the record path depends on it.
+
+use std::future::Future;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scsp_engine::{Control, DcsIndex, Now, Time};
+use scsp_net::Backend;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
+
+use crate::admin::{self, Request};
+use crate::client::{Effect, execute_on_control};
+use crate::clock::Clock;
+use crate::hub::Hub;
+use crate::mesh::{Doorbell, Inbox, Outbox};
+use crate::message::{Executed, Message};
+use crate::metrics::Metrics;
+
+/// Admin requests that wait at most.
+const REQUESTS_MAX: usize = 64;
+/// How often samples and gauges are moved out of the workers when nobody scrapes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Everything the control thread is given.
+pub struct ControlThread {
+    /// The hub it belongs to.
+    pub hub: Arc<Hub>,
+    /// Its core.
+    pub control: Control,
+    /// Time.
+    pub clock: Clock,
+    /// To the workers.
+    pub outbox: Outbox<Message>,
+    /// From the workers.
+    pub inbox: Inbox<Message>,
+    /// One socket for each link, to send Hellos and CA messages from.
+    pub links: Vec<UdpSocket>,
+    /// Where the admin listener accepts.
+    pub admin: std::net::TcpListener,
+    /// Tells of the end.
+    pub on_ready: Box<dyn FnOnce() + Send>,
+}
+
+/// Runs until a signal or [`Message::Stop`]; stops the workers then.
+pub fn run(thread: ControlThread) -> io::Result<()> {
+    let backend = thread.hub.backend;
+    on_runtime(backend, thread.serve())
+}
+
+/// The runtime that fits the backend.
+fn on_runtime<F: Future>(backend: Backend, future: F) -> io::Result<F::Output> {
+    match backend {
+        Backend::IoUring => Ok(tokio_uring::start(future)),
+        Backend::Poll => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            Ok(runtime.block_on(future))
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+impl ControlThread {
+    async fn serve(mut self) {
+        if let Err(error) = self.serve_until_stopped().await {
+            error!(%error, "control thread failed");
+        }
+        for worker in 0..self.hub.workers() {
+            self.outbox.send(worker, Message::Stop);
+        }
+        self.ring();
+    }
+
+    async fn serve_until_stopped(&mut self) -> io::Result<()> {
+        let (requests, mut requested) = mpsc::channel(REQUESTS_MAX);
+        let listener = self.admin.try_clone()?;
+        listener.set_nonblocking(true)?;
+        let serving = tokio::spawn(admin::serve(
+            tokio::net::TcpListener::from_std(listener)?,
+            requests,
+        ));
+        let mut signals = Signals::new()?;
+        let mut metrics = Metrics::new(&self.hub);
+        let doorbell = Arc::clone(self.inbox.doorbell());
+        let Doorbell::Control(notify) = &*doorbell else {
+            unreachable!("the control thread has a control doorbell")
+        };
+        let now = self.clock.now();
+        for dcs in (0..self.hub.peers.len()).filter_map(|index| u16::try_from(index).ok()) {
+            self.control.handle_link(now, DcsIndex(dcs), true);
+        }
+        self.settle(&mut metrics);
+        std::mem::replace(&mut self.on_ready, Box::new(|| {}))();
+        let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            let deadline = self.control.next_deadline();
+            tokio::select! {
+                () = notify.notified() => {}
+                () = sleep_until(self.clock, deadline) => {}
+                Some(request) = requested.recv() => self.answer(request, &mut metrics),
+                _ = upkeep.tick() => metrics.collect(&self.hub, &self.control, self.clock.now()),
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hangup.recv() => {
+                    warn!("reload is not supported yet: restart to take over a changed configuration");
+                }
+            }
+            let now = self.clock.now();
+            if self.messages(now) {
+                break;
+            }
+            if self
+                .control
+                .next_deadline()
+                .is_some_and(|at| at <= now.time)
+            {
+                self.control.handle_timeouts(now);
+            }
+            self.settle(&mut metrics);
+        }
+        info!("stopping");
+        serving.abort();
+        Ok(())
+    }
+
+    /// What workers sent; whether to stop.
+    fn messages(&mut self, now: Now) -> bool {
+        while let Some(message) = self.inbox.receive() {
+            match message {
+                Message::Control(message) => self.control.handle_message(now, message),
+                Message::Execute(execute) => {
+                    let ticket = execute.ticket;
+                    let (answer, effect) =
+                        execute_on_control(&self.hub, &self.control, now, execute.work);
+                    if let Some(Effect::Clear(dcs)) = effect {
+                        self.control.handle_clear(now, dcs);
+                    }
+                    let executed = Box::new(Executed { ticket, answer });
+                    self.outbox
+                        .send(usize::from(ticket.worker), Message::Executed(executed));
+                }
+                Message::Stop => return true,
+                Message::Shard(_) | Message::Executed(_) => {
+                    unreachable!("only workers are sent these")
+                }
+            }
+        }
+        false
+    }
+
+    /// Carries out what the core wants.
+    fn settle(&mut self, metrics: &mut Metrics) {
+        while let Some(packet) = self.control.poll_transmit() {
+            let peer = &self.hub.peers[packet.to.index()];
+            let code = packet.bytes.get(1).copied().unwrap_or_default();
+            match self.links[peer.link].send_to(&packet.bytes, peer.address) {
+                Ok(len) => metrics.sent(code, len),
+                // A lost Hello or CA is sent again; the neighbour may simply not be there yet.
+                Err(error) => {
+                    metrics.send_failed();
+                    debug!(peer = %peer.address, %error, "send failed");
+                }
+            }
+        }
+        while let Some((shard, message)) = self.control.poll_message() {
+            self.outbox.send(shard.index(), Message::Shard(message));
+        }
+        let mut noticed = false;
+        while let Some(notice) = self.control.poll_notice() {
+            metrics.notice(&self.hub, &notice);
+            crate::log::notice(&self.hub, &notice);
+            noticed = true;
+        }
+        if noticed {
+            for (dcs, _) in self.hub.peers() {
+                self.hub.board.post(dcs.index(), &self.control.peer(dcs));
+            }
+        }
+        self.ring();
+    }
+
+    /// Wakes the workers that got something. One that is behind drains its queue on its own; what
+    /// did not fit goes with a later ring.
+    fn ring(&mut self) {
+        loop {
+            self.outbox.ring(scsp_net::Waker::wake);
+            if !self.outbox.is_backlogged() {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn answer(&mut self, request: Request, metrics: &mut Metrics) {
+        let now = self.clock.now();
+        match request {
+            Request::Metrics(reply) => {
+                metrics.collect(&self.hub, &self.control, now);
+                // The client may have gone; then nobody waits for it.
+                let _ = reply.send(metrics.render());
+            }
+            Request::Ready(reply) => {
+                let _ = reply.send(admin::readiness(&self.hub, &self.control));
+            }
+            Request::Status(reply) => {
+                let _ = reply.send(admin::status(&self.hub, &self.control, now));
+            }
+        }
+    }
+}
+
+/// Sleeps until a core's deadline; for ever without one.
+async fn sleep_until(clock: Clock, deadline: Option<Time>) {
+    match deadline {
+        Some(at) => tokio::time::sleep(at.since(clock.time())).await,
+        None => std::future::pending().await,
+    }
+}

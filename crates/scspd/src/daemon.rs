@@ -1,0 +1,424 @@
+//! A hub put together: sockets bound, cores made, threads started.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use scsp_engine::{Control, DcsSetup, InstanceIndex, InstanceSetup, Setup, Shard, ShardIndex};
+use scsp_net::{Listener, UdpOptions, bind_tcp, bind_udp, bind_unix};
+use scsp_profile::Profile;
+use scsp_resp::command::COMMANDS;
+use tracing::{error, warn};
+
+use crate::board::Board;
+use crate::clock::{Clock, unix_ms};
+use crate::config::{AbnormalEvents, BackendChoice, Config, Group, ListenAddress};
+use crate::control::{self, ControlThread};
+use crate::directory::Directory;
+use crate::hub::{GroupInfo, Hub, PeerInfo};
+use crate::mesh::{self, Doorbell};
+use crate::message::Message;
+use crate::stats::WorkerStats;
+use crate::worker::{Sockets, Worker};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// How long a start may take before it counts as failed.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a hub does not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A socket or ring.
+    #[error(transparent)]
+    Io(#[from] scsp_net::IoError),
+    /// The operating system refused a thread, a socket option or random numbers.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        source: std::io::Error,
+    },
+    /// A thread ended that should not have.
+    #[error("{0} failed; the log says why")]
+    Thread(String),
+    /// Threads did not come up.
+    #[error("the hub did not start within {} s", START_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+/// A running hub.
+#[derive(Debug)]
+pub struct Daemon {
+    hub: Arc<Hub>,
+    threads: Vec<JoinHandle<Result<(), DaemonError>>>,
+}
+
+impl Daemon {
+    /// Binds every socket, starts every thread, and returns once the hub serves.
+    pub fn start(config: Config) -> Result<Self, DaemonError> {
+        let selected = scsp_net::select(match config.io.backend {
+            BackendChoice::Auto => scsp_net::BackendChoice::Auto,
+            BackendChoice::IoUring => scsp_net::BackendChoice::IoUring,
+            BackendChoice::Poll => scsp_net::BackendChoice::Poll,
+        })?;
+        if let Some(reason) = &selected.reason {
+            warn!(backend = selected.backend.label(), "{reason}");
+        }
+        let workers = worker_count(&config);
+        let clock = Clock::start();
+        let now = clock.now();
+        let seed = random_seed()?;
+        let setup = Arc::new(engine_setup(&config, workers, seed));
+        let mut sockets = bind_all(&config, workers)?;
+        let links = clone_links(&sockets[0].links)?;
+        let admin = bind_tcp(config.admin.listen, BACKLOG, false)?;
+        let hub = Arc::new(assemble(config, &setup, &selected, workers));
+        let directory = Arc::new(Directory::new(&hub.groups, &hub.peers));
+
+        let doorbells: Vec<_> = (0..workers)
+            .map(|_| Arc::new(Doorbell::worker()))
+            .chain([Arc::new(Doorbell::Control(tokio::sync::Notify::new()))])
+            .collect();
+        let mut ends = mesh::connect::<Message>(&doorbells);
+        let (outbox, inbox) = ends.pop().expect("one end for each doorbell");
+        let mut threads = Vec::new();
+        for (number, ((outbox, inbox), sockets)) in
+            ends.into_iter().zip(sockets.drain(..)).enumerate()
+        {
+            let number = u16::try_from(number).expect("workers are limited by the configuration");
+            let worker = Worker {
+                number,
+                hub: Arc::clone(&hub),
+                directory: Arc::clone(&directory),
+                clock,
+                shard: Shard::new(Arc::clone(&setup), ShardIndex(number), now),
+                outbox,
+                inbox,
+            };
+            threads.push(spawn_worker(worker, sockets)?);
+        }
+        let (ready, is_ready) = mpsc::channel();
+        let control = ControlThread {
+            control: Control::new(Arc::clone(&setup), now, seed.rotate_left(32)),
+            hub: Arc::clone(&hub),
+            clock,
+            outbox,
+            inbox,
+            links,
+            admin,
+            on_ready: Box::new(move || {
+                // The starter gave up waiting if nobody listens.
+                let _ = ready.send(());
+            }),
+        };
+        threads.push(spawn("control", move || {
+            control::run(control).map_err(|source| DaemonError::System {
+                what: "run the control thread",
+                source,
+            })
+        })?);
+        let mut daemon = Self { hub, threads };
+        daemon.await_ready(&is_ready)?;
+        Ok(daemon)
+    }
+
+    fn await_ready(&mut self, is_ready: &mpsc::Receiver<()>) -> Result<(), DaemonError> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            match is_ready.recv_timeout(Duration::from_millis(50)) {
+                Ok(()) => return Ok(()),
+                Err(_) if self.threads.iter().any(JoinHandle::is_finished) => {
+                    let at = self.threads.iter().position(JoinHandle::is_finished);
+                    let thread = self.threads.swap_remove(at.expect("one has finished"));
+                    join(thread)?;
+                    return Err(DaemonError::Thread("a thread".to_owned()));
+                }
+                Err(_) if Instant::now() >= deadline => return Err(DaemonError::Timeout),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The hub's constant part.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Three lines for who started it: what this is, where it listens, how to try it.
+    pub fn greeting(&self) -> String {
+        let (hub, config) = (&self.hub, &self.hub.config);
+        let group = |group: &GroupInfo| format!("{} ({} {})", group.name, group.protocol, group.id);
+        let groups: Vec<String> = hub.groups.iter().map(group).collect();
+        let links: Vec<String> = config
+            .links
+            .iter()
+            .map(|link| format!("{}/udp", link.bind()))
+            .collect();
+        let clients: Vec<String> = config
+            .client
+            .listen
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let first_tcp = config
+            .client
+            .listen
+            .iter()
+            .find_map(|address| match address {
+                ListenAddress::Tcp(address) => Some(address.port()),
+                ListenAddress::Unix(_) => None,
+            });
+        let port = first_tcp.map_or(String::new(), |port| format!(" -p {port}"));
+        format!(
+            "scspd {} hub {} with {}, {} workers on {}\n\
+             listens: SCSP on {}, Redis protocol on {}, admin on http://{}\n\
+             try: redis-cli{port} set hello world; scspctl status; curl http://{}/metrics\n",
+            env!("CARGO_PKG_VERSION"),
+            hub.lsid(),
+            groups.join(", "),
+            hub.workers(),
+            hub.backend.label(),
+            links.join(", "),
+            if clients.is_empty() {
+                "nothing".to_owned()
+            } else {
+                clients.join(", ")
+            },
+            config.admin.listen,
+            config.admin.listen,
+        )
+    }
+
+    /// Waits until the hub stops, which signals cause.
+    pub fn wait(self) -> Result<(), DaemonError> {
+        let mut result = Ok(());
+        for thread in self.threads {
+            result = result.and(join(thread));
+        }
+        for address in &self.hub.config.client.listen {
+            if let ListenAddress::Unix(path) = address {
+                // Already gone is as good.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        result
+    }
+}
+
+fn join(thread: JoinHandle<Result<(), DaemonError>>) -> Result<(), DaemonError> {
+    let name = thread.thread().name().unwrap_or("a thread").to_owned();
+    thread.join().unwrap_or(Err(DaemonError::Thread(name)))
+}
+
+fn spawn(
+    name: &str,
+    run: impl FnOnce() -> Result<(), DaemonError> + Send + 'static,
+) -> Result<JoinHandle<Result<(), DaemonError>>, DaemonError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|source| DaemonError::System {
+            what: "start a thread",
+            source,
+        })
+}
+
+fn spawn_worker(
+    worker: Worker,
+    sockets: Sockets,
+) -> Result<JoinHandle<Result<(), DaemonError>>, DaemonError> {
+    let number = worker.number;
+    spawn(&format!("worker-{number}"), move || {
+        if worker.hub.config.server.pin {
+            pin(usize::from(number));
+        }
+        let result = worker.run(sockets);
+        if let Err(failure) = &result {
+            error!(worker = number, error = %failure, "worker failed");
+        }
+        Ok(result?)
+    })
+}
+
+/// Keeps the calling thread on one core; where that is forbidden it roams.
+fn pin(number: usize) {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(number % cores);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        warn!(%error, "cannot pin a worker to its core");
+    }
+}
+
+fn worker_count(config: &Config) -> usize {
+    match config.server.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+fn random_seed() -> Result<u64, DaemonError> {
+    let mut seed = [0; 8];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()).map_err(|error| {
+        DaemonError::System {
+            what: "get random numbers",
+            source: error.into(),
+        }
+    })?;
+    Ok(u64::from_ne_bytes(seed))
+}
+
+fn assemble(
+    config: Config,
+    setup: &Arc<Setup>,
+    selected: &scsp_net::Selected,
+    workers: usize,
+) -> Hub {
+    let groups = config
+        .groups
+        .iter()
+        .map(|group| GroupInfo {
+            name: group.name.clone(),
+            protocol: group.protocol,
+            id: group.id,
+        })
+        .collect();
+    let peers: Vec<PeerInfo> = (0..)
+        .map(InstanceIndex)
+        .zip(&config.groups)
+        .flat_map(|(group, configured)| {
+            configured.peers.iter().map(move |peer| PeerInfo {
+                group,
+                address: peer.address,
+                link: peer.link,
+            })
+        })
+        .collect();
+    Hub {
+        setup: Arc::clone(setup),
+        board: Board::new(peers.len()),
+        groups,
+        peers,
+        backend: selected.backend,
+        backend_reason: selected.reason.clone(),
+        stats: (0..workers)
+            .map(|_| WorkerStats::new(setup, COMMANDS.len()))
+            .collect(),
+        connections_max: config.client.max_connections,
+        started_unix_ms: setup.started_unix_ms,
+        config,
+    }
+}
+
+/// The configuration as the cores take it.
+fn engine_setup(config: &Config, workers: usize, hash_seed: u64) -> Setup {
+    let instances = config.groups.iter().map(instance_setup).collect();
+    let dcs = (0..)
+        .map(InstanceIndex)
+        .zip(&config.groups)
+        .flat_map(|(instance, group)| {
+            group.peers.iter().map(move |peer| DcsSetup {
+                instance,
+                packet_limit: config.links[peer.link].packet_limit,
+                expected_id: peer.expected_id,
+                max_records: peer.max_records,
+            })
+        })
+        .collect();
+    Setup {
+        lsid: config.server.id,
+        shards: u16::try_from(workers).expect("workers are limited by the configuration"),
+        hash_seed,
+        started_unix_ms: unix_ms(),
+        instances,
+        dcs,
+    }
+}
+
+fn instance_setup(group: &Group) -> InstanceSetup {
+    InstanceSetup {
+        protocol: group.protocol,
+        group: group.id,
+        family: group.family,
+        profile: Profile::of(group.protocol),
+        hello_interval_secs: group.hello_interval_secs,
+        dead_factor: group.dead_factor,
+        ca_retransmit: group.ca_retransmit,
+        csus_retransmit: group.csus_retransmit,
+        csu_retransmit: group.csu_retransmit,
+        csu_retransmit_max: group.csu_retransmit_max,
+        csus_retransmit_max: group.csus_retransmit_max,
+        hop_count: group.hop_count,
+        restart_increment: group.restart_increment,
+        boot_hold: group.boot_hold,
+        purge_retention: group.purge_retention,
+        ignore_abnormal: group.abnormal_events == AbnormalEvents::Ignore,
+    }
+}
+
+/// Sockets of every worker. Workers share ports (`SO_REUSEPORT`), so a first bind without sharing
+/// makes sure that no other process has the port.
+fn bind_all(config: &Config, workers: usize) -> Result<Vec<Sockets>, DaemonError> {
+    let shared = workers > 1;
+    let options = UdpOptions {
+        reuse_port: shared,
+        ..UdpOptions::default()
+    };
+    let exclusive = UdpOptions {
+        reuse_port: false,
+        ..UdpOptions::default()
+    };
+    let mut all: Vec<Sockets> = (0..workers)
+        .map(|_| Sockets {
+            links: Vec::new(),
+            listeners: Vec::new(),
+        })
+        .collect();
+    for link in &config.links {
+        drop(bind_udp(link.bind(), &exclusive)?);
+        for sockets in &mut all {
+            sockets.links.push(bind_udp(link.bind(), &options)?);
+        }
+    }
+    for address in &config.client.listen {
+        match address {
+            ListenAddress::Tcp(address) => {
+                drop(bind_tcp(*address, BACKLOG, false)?);
+                for sockets in &mut all {
+                    sockets.listeners.push(tcp(*address, shared)?.into());
+                }
+            }
+            ListenAddress::Unix(path) => {
+                let listener = bind_unix(path, BACKLOG)?;
+                for sockets in &mut all {
+                    let clone = listener.try_clone();
+                    let clone = clone.map_err(|source| DaemonError::System {
+                        what: "share a socket",
+                        source,
+                    })?;
+                    sockets.listeners.push(Listener::from(clone));
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn tcp(address: SocketAddr, shared: bool) -> Result<TcpListener, DaemonError> {
+    Ok(bind_tcp(address, BACKLOG, shared)?)
+}
+
+/// The control thread sends from the same sockets as the first worker.
+fn clone_links(links: &[UdpSocket]) -> Result<Vec<UdpSocket>, DaemonError> {
+    links
+        .iter()
+        .map(UdpSocket::try_clone)
+        .collect::<Result<_, _>>()
+        .map_err(|source| DaemonError::System {
+            what: "share a socket",
+            source,
+        })
+}

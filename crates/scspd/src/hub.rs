@@ -1,0 +1,85 @@
+//! What every thread of a hub knows: configuration as the cores see it, names, statistics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use scsp_engine::{DcsIndex, InstanceIndex, Setup};
+use scsp_net::Backend;
+use scsp_wire::{ProtocolId, ServerGroupId, ServerId};
+
+use crate::board::Board;
+use crate::config::Config;
+use crate::stats::WorkerStats;
+
+/// One instance, by name.
+#[derive(Debug)]
+pub struct GroupInfo {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Protocol id.
+    pub protocol: ProtocolId,
+    /// SGID.
+    pub id: ServerGroupId,
+}
+
+/// One neighbour's address.
+#[derive(Debug)]
+pub struct PeerInfo {
+    /// The instance it belongs to.
+    pub group: InstanceIndex,
+    /// Configured address.
+    pub address: SocketAddr,
+    /// Position of its link.
+    pub link: usize,
+}
+
+/// A hub's constant part, shared by its threads.
+#[derive(Debug)]
+pub struct Hub {
+    /// What the cores were told.
+    pub setup: Arc<Setup>,
+    /// Instances in the order of their database numbers.
+    pub groups: Vec<GroupInfo>,
+    /// Neighbours by [`DcsIndex`].
+    pub peers: Vec<PeerInfo>,
+    /// I/O backend in use.
+    pub backend: Backend,
+    /// Why `auto` did not take the first choice.
+    pub backend_reason: Option<String>,
+    /// States of the neighbours, for lookers-on.
+    pub board: Board,
+    /// Statistics of every worker.
+    pub stats: Vec<WorkerStats>,
+    /// Client connections allowed, over all workers.
+    pub connections_max: usize,
+    /// The validated configuration.
+    pub config: Config,
+    /// Unix time of the start, milliseconds.
+    pub started_unix_ms: u64,
+}
+
+impl Hub {
+    /// This server's id.
+    pub fn lsid(&self) -> &ServerId {
+        &self.setup.lsid
+    }
+
+    /// The instance of that name.
+    pub fn group(&self, name: &[u8]) -> Option<InstanceIndex> {
+        let found = self
+            .groups
+            .iter()
+            .position(|group| group.name.as_bytes() == name)?;
+        u16::try_from(found).ok().map(InstanceIndex)
+    }
+
+    /// Every neighbour with its index.
+    pub fn peers(&self) -> impl Iterator<Item = (DcsIndex, &PeerInfo)> {
+        (0..).map(DcsIndex).zip(&self.peers)
+    }
+
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.stats.len()
+    }
+}

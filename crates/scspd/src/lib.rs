@@ -1,0 +1,31 @@
+//! The daemon as a library; `main.rs` only parses the command line and runs it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config.rs`, `config/` | the configuration file: reading, checking, printing |
+//! | `daemon.rs` | a hub put together: sockets, cores, threads |
+//! | `hub.rs`, `directory.rs`, `stats.rs` | what the threads of a hub share |
+//! | `mesh.rs`, `message.rs` | queues between threads and what goes through them |
+//! | `worker.rs` | a worker thread: ring, shard core, clients |
+//! | `client.rs`, `client/` | the Redis protocol interface |
+//! | `control.rs`, `admin.rs`, `metrics.rs`, `log.rs` | the control thread and what it serves |
+//! | `demo.rs`, `board.rs` | several hubs in one process |
+
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod board;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod demo;
+pub mod directory;
+pub mod hub;
+pub mod log;
+pub mod mesh;
+pub mod message;
+pub mod metrics;
+pub mod stats;
+pub mod worker;

@@ -1,0 +1,48 @@
+//! Messages between the threads of a hub.
+
+use scsp_engine::{ToControl, ToShard};
+use scsp_net::ConnId;
+
+/// Identifies a client request that another thread works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Worker that serves the client.
+    pub worker: u16,
+    /// The client's connection on that worker.
+    pub conn: ConnId,
+    /// Number of the request on that connection.
+    pub request: u64,
+}
+
+/// A client's request, or its part, for the thread that owns what it concerns.
+#[derive(Debug)]
+pub struct Execute {
+    /// Where the answer belongs.
+    pub ticket: Ticket,
+    /// What to do.
+    pub work: crate::client::Work,
+}
+
+/// The answer to an [`Execute`].
+#[derive(Debug)]
+pub struct Executed {
+    /// Where it belongs.
+    pub ticket: Ticket,
+    /// What came of it.
+    pub answer: crate::client::Answer,
+}
+
+/// Any message of a hub.
+#[derive(Debug)]
+pub enum Message {
+    /// For the shard core of the receiving worker.
+    Shard(ToShard),
+    /// For the control core.
+    Control(ToControl),
+    /// A client's request.
+    Execute(Box<Execute>),
+    /// Its answer.
+    Executed(Box<Executed>),
+    /// Stop at the end of the turn.
+    Stop,
+}

@@ -1,0 +1,337 @@
+//! A worker: one thread with one ring, one shard core and the clients that connected to it.
+//!
+//! One turn: wait for the ring, hand every event to the shard or the client sessions, take in what
+//! other threads sent, then let the shard build packets straight into send slots. Sending, waking
+//! others and waiting are one system call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use scsp_engine::shard::{Drop as Refused, Message as ShardMessage};
+use scsp_engine::{InstanceIndex, Now, Shard};
+use scsp_net::{ConnId, Event, Io, IoConfig, IoError, LinkId, segments};
+use scsp_wire::Envelope;
+
+use crate::client::{Clients, Context, Verdict};
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::hub::Hub;
+use crate::mesh::{Doorbell, Inbox, Outbox};
+use crate::message::{Executed, Message};
+use crate::stats::Sample;
+
+/// Messages of other threads taken in per turn, so that sockets get their turn too.
+const MESSAGES_PER_TURN_MAX: usize = 4096;
+
+/// Octets of replies that a client may leave unread before its further commands wait.
+const PENDING_OUTPUT_MAX: usize = 1024 * 1024;
+
+/// Everything a worker thread is given.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number, also that of its shard.
+    pub number: u16,
+    /// The hub it belongs to.
+    pub hub: Arc<Hub>,
+    /// Whom datagrams come from.
+    pub directory: Arc<Directory>,
+    /// Time.
+    pub clock: Clock,
+    /// Its shard.
+    pub shard: Shard,
+    /// To the other threads: workers by number, then the control thread.
+    pub outbox: Outbox<Message>,
+    /// From the other threads.
+    pub inbox: Inbox<Message>,
+}
+
+/// Sockets of a worker.
+#[derive(Debug)]
+pub struct Sockets {
+    /// One for each link, in the order of the configuration.
+    pub links: Vec<std::net::UdpSocket>,
+    /// For clients.
+    pub listeners: Vec<scsp_net::Listener>,
+}
+
+/// A running worker.
+struct Loop<'a> {
+    worker: &'a mut Worker,
+    io: Io,
+    links: Vec<LinkId>,
+    clients: Clients,
+    unknown_peer: u64,
+    busy: Duration,
+    /// From the turn's start until its last batch of client commands was handled.
+    commands_took: Option<Duration>,
+    stopping: bool,
+}
+
+impl Worker {
+    /// Makes the ring and runs until [`Message::Stop`]. A worker that fails stops the hub.
+    pub fn run(mut self, sockets: Sockets) -> Result<(), IoError> {
+        let result = Loop::new(&mut self, sockets).and_then(|mut running| running.run());
+        if result.is_err() {
+            self.outbox.send(self.hub.workers(), Message::Stop);
+            self.outbox.ring(scsp_net::Waker::wake);
+        }
+        result
+    }
+}
+
+impl<'a> Loop<'a> {
+    fn new(worker: &'a mut Worker, sockets: Sockets) -> Result<Self, IoError> {
+        let mut io = Io::new(worker.hub.backend, &IoConfig::default())?;
+        let links = sockets
+            .links
+            .into_iter()
+            .map(|socket| io.add_udp(socket))
+            .collect::<Result<Vec<_>, _>>()?;
+        for listener in sockets.listeners {
+            io.add_listener(listener)?;
+        }
+        if let Doorbell::Worker { waker, .. } = &**worker.inbox.doorbell() {
+            waker.set(io.waker()).expect("a worker starts once");
+        }
+        let clients = Clients::new(Arc::clone(&worker.hub), worker.number);
+        let (unknown_peer, busy, commands_took, stopping) = (0, Duration::ZERO, None, false);
+        Ok(Self {
+            worker,
+            io,
+            links,
+            clients,
+            unknown_peer,
+            busy,
+            commands_took,
+            stopping,
+        })
+    }
+}
+
+impl Loop<'_> {
+    fn run(&mut self) -> Result<(), IoError> {
+        while !self.stopping {
+            let now = self.worker.clock.now();
+            self.events(now);
+            self.messages(now);
+            self.close_killed();
+            if self
+                .worker
+                .shard
+                .next_deadline()
+                .is_some_and(|at| at <= now.time)
+            {
+                self.worker.shard.handle_timeouts(now);
+            }
+            self.transmit(now);
+            self.deliver(now);
+            let wait = self.prepare_to_wait();
+            self.busy += self.worker.clock.time().since(now.time);
+            self.publish();
+            self.io.turn(wait)?;
+            self.worker.inbox.doorbell().announce_awake();
+        }
+        Ok(())
+    }
+
+    /// Everything the ring brought.
+    fn events(&mut self, now: Now) {
+        while let Some(event) = self.io.next_event() {
+            match event {
+                Event::Datagram {
+                    link,
+                    from,
+                    buffer,
+                    segment,
+                } => {
+                    let link = self.links.iter().position(|known| *known == link);
+                    let link = link.expect("only links that were added receive");
+                    for datagram in segments(self.io.bytes(buffer), segment) {
+                        let shard = &mut self.worker.shard;
+                        match Envelope::parse(datagram) {
+                            Ok(envelope) => {
+                                let (pid, sgid) = (envelope.protocol(), envelope.group());
+                                match self.worker.directory.find(link, from, pid, sgid) {
+                                    Some(dcs) => shard.handle_packet(now, dcs, &envelope),
+                                    None => self.unknown_peer += 1, // D-02
+                                }
+                            }
+                            Err(error) => shard.drop_packet(Refused::Malformed(error)),
+                        }
+                    }
+                }
+                Event::Accepted { conn, peer, .. } => self.accepted(now, conn, &peer),
+                Event::Received { conn, buffer } => self.received(now, conn, buffer),
+                Event::Ended { conn } => {
+                    let verdict = self.clients.ended(conn);
+                    self.settle(conn, verdict);
+                }
+                Event::Closed { conn, .. } => self.clients.closed(conn),
+                Event::Drained { conn } => self.pace(conn),
+                // Counted by the backend; resends and Hellos go on as if the datagram was lost.
+                Event::SendFailed { .. } | Event::Woken => {}
+            }
+        }
+    }
+
+    fn accepted(&mut self, now: Now, conn: ConnId, peer: &scsp_net::Peer) {
+        if let Some(output) = self.io.stream_buffer(conn) {
+            let verdict = self.clients.accepted(now, conn, peer, output);
+            self.settle(conn, verdict);
+        }
+    }
+
+    fn received(&mut self, now: Now, conn: ConnId, buffer: scsp_net::Buffer) {
+        let Some((input, output)) = self.io.exchange(conn, buffer) else {
+            return;
+        };
+        let mut context = Context {
+            worker: self.worker.number,
+            shard: &mut self.worker.shard,
+            now,
+            outbox: &mut self.worker.outbox,
+        };
+        let verdict = self.clients.received(&mut context, conn, input, output);
+        self.settle(conn, verdict);
+        self.commands_took = Some(self.worker.clock.time().since(now.time));
+    }
+
+    fn settle(&mut self, conn: ConnId, verdict: Verdict) {
+        match verdict {
+            Verdict::Open => {
+                self.io.flush(conn);
+                self.pace(conn);
+            }
+            Verdict::Close => self.io.close(conn),
+        }
+    }
+
+    /// Reads on from a client only as fast as it takes its replies and other threads answer.
+    fn pace(&mut self, conn: ConnId) {
+        if self.io.pending_output(conn) > PENDING_OUTPUT_MAX || self.clients.is_behind(conn) {
+            self.io.pause_reading(conn);
+        } else {
+            self.io.resume_reading(conn);
+        }
+    }
+
+    /// What other threads sent.
+    fn messages(&mut self, now: Now) {
+        for _ in 0..MESSAGES_PER_TURN_MAX {
+            let Some(message) = self.worker.inbox.receive() else {
+                return;
+            };
+            let mut context = Context {
+                worker: self.worker.number,
+                shard: &mut self.worker.shard,
+                now,
+                outbox: &mut self.worker.outbox,
+            };
+            match message {
+                Message::Shard(message) => self.worker.shard.handle_message(now, message),
+                Message::Execute(execute) => {
+                    let ticket = execute.ticket;
+                    let answer = self.clients.execute(&mut context, ticket, execute.work);
+                    let executed = Box::new(Executed { ticket, answer });
+                    self.worker
+                        .outbox
+                        .send(usize::from(ticket.worker), Message::Executed(executed));
+                }
+                Message::Executed(executed) => {
+                    let conn = executed.ticket.conn;
+                    if let Some(output) = self.io.stream_buffer(conn) {
+                        let verdict = self.clients.executed(&mut context, *executed, output);
+                        self.settle(conn, verdict);
+                    }
+                }
+                Message::Stop => self.stopping = true,
+                Message::Control(_) => {
+                    unreachable!("only the control thread is sent these")
+                }
+            }
+        }
+    }
+
+    /// Closes the connections that clients asked to be closed.
+    fn close_killed(&mut self) {
+        while let Some(conn) = self.clients.poll_killed() {
+            self.io.abort(conn);
+        }
+    }
+
+    /// Packets of the shard into send slots, until either ends. When slots run out, the completion
+    /// of a send brings the next turn.
+    fn transmit(&mut self, now: Now) {
+        while let Some(slot) = self.io.send_slot() {
+            let out = self.io.slot_mut(&slot);
+            let Some(packet) = self.worker.shard.poll_transmit(now, out) else {
+                self.io.release(slot);
+                return;
+            };
+            let peer = &self.worker.hub.peers[packet.to.index()];
+            let link = self.links[peer.link];
+            self.io
+                .send(slot, link, peer.address, packet.len, packet.segment);
+        }
+    }
+
+    /// Messages to other threads; wakes those that sleep. A receiver that is behind is waited for
+    /// here, while this worker goes on taking in messages itself, so that two that are behind
+    /// with each other both move.
+    fn deliver(&mut self, now: Now) {
+        loop {
+            while let Some(message) = self.worker.shard.poll_message() {
+                match message {
+                    ShardMessage::Control(message) => {
+                        let control = self.worker.hub.workers();
+                        self.worker.outbox.send(control, Message::Control(message));
+                    }
+                    ShardMessage::Shard(to, message) => {
+                        self.worker.outbox.send(to.index(), Message::Shard(message));
+                    }
+                }
+            }
+            self.worker.outbox.ring(|waker| self.io.wake(waker));
+            if !self.worker.outbox.is_backlogged() || self.stopping {
+                return;
+            }
+            self.messages(now);
+            std::thread::yield_now();
+        }
+    }
+
+    /// How long the next turn may wait.
+    fn prepare_to_wait(&mut self) -> Option<Duration> {
+        let doorbell = self.worker.inbox.doorbell();
+        doorbell.announce_sleep();
+        if !self.worker.inbox.is_empty() || self.stopping {
+            doorbell.announce_awake();
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.worker.shard.next_deadline()?;
+        Some(deadline.since(self.worker.clock.time()))
+    }
+
+    fn publish(&mut self) {
+        let stats = &self.worker.hub.stats[usize::from(self.worker.number)];
+        stats.publish_shard(&self.worker.shard);
+        stats.publish_io(self.io.counters());
+        stats.unknown_peer.set(self.unknown_peer);
+        stats
+            .busy_nanos
+            .set(u64::try_from(self.busy.as_nanos()).unwrap_or(u64::MAX));
+        self.clients.publish();
+        if let Some(took) = self.commands_took.take() {
+            stats.sample(Sample::Command { took });
+        }
+        for group in (0..).map(InstanceIndex).take(stats.instances.len()) {
+            let (acknowledged, propagated) = self.worker.shard.take_samples(group);
+            if let Some(took) = acknowledged {
+                stats.sample(Sample::Acknowledgement { group, took });
+            }
+            if let Some(took) = propagated {
+                stats.sample(Sample::Propagation { group, took });
+            }
+        }
+    }
+}
