@@ -10,26 +10,40 @@ pub(super) const PAGE_LEN: usize = 4096;
 /// the kernel's writes to one piece never meet a reference that covers another.
 #[derive(Debug)]
 pub(super) struct Region {
-    start: NonNull<u8>,
+    /// What the allocator gave.
+    base: NonNull<u8>,
     layout: Layout,
+    /// First page boundary in it.
+    start: *mut u8,
+    len: usize,
 }
 
 impl Region {
+    /// Pages are taken from the system only when they are touched: the allocator zeroes blocks of
+    /// ordinary alignment by mapping fresh pages, but writes zeroes to over-aligned ones. So the
+    /// page boundary is found within a larger block.
     pub(super) fn new(len: usize) -> Self {
-        let layout = Layout::from_size_align(len.max(1), PAGE_LEN).expect("limits are checked");
-        // SAFETY: `layout` has a size of at least one octet.
-        let start = unsafe { alloc::alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
+        let len = len.max(1);
+        let layout = Layout::array::<u8>(len + PAGE_LEN).expect("limits are checked");
+        // SAFETY: `layout` has a size of more than a page.
+        let base = unsafe { alloc::alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(base) else {
             alloc::handle_alloc_error(layout)
         };
-        Self { start, layout }
+        let start = base.as_ptr().wrapping_add(base.align_offset(PAGE_LEN));
+        Self {
+            base,
+            layout,
+            start,
+            len,
+        }
     }
 
     /// Pointer to `len` octets at `offset`; panics when they are not inside.
     pub(super) fn pointer(&self, offset: usize, len: usize) -> *mut u8 {
         let end = offset.checked_add(len).expect("range inside the region");
-        assert!(end <= self.layout.size(), "range inside the region");
-        self.start.as_ptr().wrapping_add(offset)
+        assert!(end <= self.len, "range inside the region");
+        self.start.wrapping_add(offset)
     }
 
     /// Pointer to a `T` at `offset`; panics unless it is inside and aligned.
@@ -43,9 +57,9 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: `start` came from `alloc_zeroed` with this very `layout` and is freed only here.
+        // SAFETY: `base` came from `alloc_zeroed` with this very `layout` and is freed only here.
         // The owner dropped us, so by its contract nobody, the kernel included, uses it any more.
-        unsafe { alloc::dealloc(self.start.as_ptr(), self.layout) }
+        unsafe { alloc::dealloc(self.base.as_ptr(), self.layout) }
     }
 }
 
