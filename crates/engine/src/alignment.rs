@@ -272,6 +272,33 @@ pub struct Alignment {
     pub(crate) turns: Turns,
     /// When Negotiation was entered last.
     pub(crate) started: Time,
+    pub(crate) adopted: Adopted,
+}
+
+/// Sequences that this server adopted as slave.
+///
+/// A repeated or delayed opening CA may lead it to adopt a sequence for a second time (CA-08,
+/// CA-04). The master may then have taken in the summaries of the first time, and what the first
+/// page holds only now would be lost to it (CA-17).
+#[derive(Debug, Default)]
+pub(crate) struct Adopted {
+    recent: [Option<CaSeq>; 8],
+    next: usize,
+    /// The first summaries of this exchange may not reach the master.
+    doubtful: bool,
+}
+
+impl Adopted {
+    pub(crate) fn adopt(&mut self, sequence: CaSeq) {
+        self.doubtful = self.recent.contains(&Some(sequence));
+        self.recent[self.next] = Some(sequence);
+        self.next = (self.next + 1) % self.recent.len();
+    }
+
+    /// Whether what was just summarized is to be offered by CSU Request as well; said once.
+    pub(crate) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubtful)
+    }
 }
 
 impl Alignment {
@@ -292,6 +319,7 @@ impl Alignment {
             sources: (0..shards).map(|_| Source::default()).collect(),
             turns: Turns::default(),
             started: now,
+            adopted: Adopted::default(),
         }
     }
 

@@ -326,7 +326,10 @@ impl Control {
         self.dcs[dcs.index()].transitions[0] += 1;
         self.notices.push_back(Notice::Hello { dcs, from, to });
         match (from, to) {
-            (_, hello::State::Bidirectional) => self.negotiate(now, dcs),
+            (_, hello::State::Bidirectional) => {
+                self.send_hello(now, dcs); // before the first CA message
+                self.negotiate(now, dcs);
+            }
             (hello::State::Bidirectional, _) => self.align_down(now, dcs),
             _ => {}
         }

@@ -235,7 +235,10 @@ impl Hello {
                 self.forget(); // H-07: DCSID leaves the receiver list.
                 self.hasten(now);
             }
-            State::Unidirectional | State::Bidirectional => self.hasten(now),
+            State::Unidirectional => self.hasten(now),
+            // Without delay, so that the neighbour hears that it is named before the first CA
+            // message comes, which it would ignore otherwise (H-12).
+            State::Bidirectional => self.due = Some(now),
         }
         Edge { from, to: next }
     }

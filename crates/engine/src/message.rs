@@ -165,6 +165,16 @@ pub enum ToShard {
         /// Packed CSAS records.
         bytes: Vec<u8>,
     },
+    /// These entries of this shard go to the neighbour by CSU Request as well, since their
+    /// summaries may not have reached it (CA-17).
+    Offer {
+        /// The neighbour.
+        dcs: DcsIndex,
+        /// The exchange.
+        epoch: Epoch,
+        /// Packed CSAS records.
+        bytes: Vec<u8>,
+    },
     /// Update Cache is entered: CSU messages may flow (CSU-01).
     Update {
         /// The neighbour.

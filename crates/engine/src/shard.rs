@@ -128,7 +128,7 @@ pub struct Shard {
     instances: Vec<Instance>,
     peers: Vec<Peer>,
     messages: VecDeque<Message>,
-    batches: Vec<Batch>,
+    batches: VecDeque<Batch>,
     packets: PacketCounters,
     /// Where the round over peers goes on.
     turn: usize,
@@ -145,7 +145,7 @@ impl Shard {
             .map(|(instance, _)| Instance {
                 store: Store::with_limits(setup.hash_seed, now.time, usize::MAX),
                 clock: Clock::new(),
-                held: true,
+                held: setup.is_restart(instance),
                 restart: setup.is_restart(instance),
                 live_keys: 0,
                 floors: Floors::default(),
@@ -171,7 +171,7 @@ impl Shard {
             instances,
             peers,
             messages: VecDeque::new(),
-            batches: Vec::new(),
+            batches: VecDeque::new(),
             packets: PacketCounters::default(),
             turn: 0,
             body: Vec::new(),
@@ -191,6 +191,7 @@ impl Shard {
             }
             ToShard::NextPage { dcs, epoch } => self.handle_next_page(dcs, epoch),
             ToShard::Summaries { dcs, epoch, bytes } => self.handle_summaries(dcs, epoch, &bytes),
+            ToShard::Offer { dcs, epoch, bytes } => self.handle_offer(dcs, epoch, &bytes),
             ToShard::Update { dcs, epoch } => self.handle_update(now, dcs, epoch),
             ToShard::Turn { dcs, epoch } => self.handle_turn(dcs, epoch),
             ToShard::Down { dcs } => self.handle_down(dcs),
@@ -249,7 +250,7 @@ impl Shard {
 
     /// The next message for another core.
     pub fn poll_message(&mut self) -> Option<Message> {
-        if let Some(batch) = self.batches.pop() {
+        if let Some(batch) = self.batches.pop_front() {
             let Batch {
                 shard,
                 dcs,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use scsp_wire::{Builder, Ca, CaFlags, Envelope, Header, MessageType, ServerId, overhead};
+use scsp_wire::{Builder, Ca, CaFlags, Envelope, Header, Message, MessageType, ServerId, overhead};
 
 use crate::Now;
 use crate::alignment::{Offset, Role, Signal, Source, State, Verdict, judge};
@@ -141,6 +141,7 @@ impl Control {
                 let alignment = self.alignment_mut(dcs);
                 alignment.role = Role::Slave;
                 alignment.sequence = ca.seq;
+                alignment.adopted.adopt(ca.seq);
                 self.step(now, dcs, ca);
             }
             Verdict::BecomeMaster => {
@@ -237,11 +238,30 @@ impl Control {
             Role::Slave => {
                 self.send_ca(dcs, &id, NO_FLAGS, true);
                 let alignment = self.alignment_mut(dcs);
+                if alignment.adopted.take_doubt() {
+                    self.offer_summarized(dcs); // CA-17
+                }
+                let alignment = self.alignment_mut(dcs);
                 if !alignment.sent_more && !alignment.received_more {
                     self.enter_update(now, dcs); // CA-13
                 }
             }
         }
+    }
+
+    /// Has the shards queue what the last CA summarized.
+    fn offer_summarized(&mut self, dcs: DcsIndex) {
+        let setup = Arc::clone(&self.setup);
+        let alignment = self.alignment_mut(dcs);
+        let (epoch, bytes) = (alignment.epoch, alignment.last_ca.clone());
+        let opened = Envelope::parse(&bytes).and_then(|envelope| envelope.open());
+        let Ok(Message::Ca(ca)) = opened else {
+            unreachable!("the last CA is of this server's own making")
+        };
+        let wires = ca.summaries().map(|summary| (summary.key, summary.wire));
+        split_by_shard(&setup, wires, |shard, bytes| {
+            self.tell(shard, ToShard::Offer { dcs, epoch, bytes });
+        });
     }
 
     /// Builds and sends a CA message and keeps it for resending. With `summaries`, those at hand

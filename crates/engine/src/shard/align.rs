@@ -1,7 +1,7 @@
 //! A shard's part of cache alignment (RFC 2334 2.2.2): summarizing what it holds, comparing what
 //! the neighbour holds.
 
-use scsp_wire::{ServerId, Summary};
+use scsp_wire::{ServerId, Summaries, Summary};
 
 use crate::Now;
 use crate::message::{Epoch, Page, ToControl};
@@ -86,7 +86,22 @@ impl Shard {
             rest = after;
             let hash = self.hasher.hash(summary.key);
             if instance.is_news(hash, &summary) {
-                peer.requests.push(&summary.fields());
+                peer.require(&summary);
+            }
+        }
+    }
+
+    /// Entries whose summaries may not have reached the neighbour (CA-17).
+    pub(super) fn handle_offer(&mut self, dcs: DcsIndex, epoch: Epoch, bytes: &[u8]) {
+        if !self.is_current(dcs, epoch) {
+            return;
+        }
+        let peer = &self.peers[dcs.index()];
+        let store = &mut self.instances[peer.instance.index()].store;
+        for summary in Summaries::over(bytes) {
+            let hash = self.hasher.hash(summary.key);
+            if let Some(id) = store.find(hash, summary.key, summary.originator) {
+                store.enqueue(id, peer.queue, false);
             }
         }
     }

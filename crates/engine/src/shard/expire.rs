@@ -3,20 +3,30 @@
 //! it in an exchange and have yet to ask for it, do not keep what it replaced, and what arrives late
 //! still loses against it.
 
+use std::time::Duration;
+
 use scsp_cache::{EntryFlags, EntryId, Update};
-use scsp_profile::Profile;
+use scsp_profile::{Facts, Profile, Stamp};
 
-use crate::Now;
 use crate::setup::InstanceSetup;
+use crate::{Now, Time};
 
+use super::kv::stamp_of;
 use super::{Instance, Shard};
+
+/// A withdrawn entry is kept at least this long after it came, however old it says it is, so that
+/// it outlives the resends of what it replaces (N-04).
+const WITHDRAWN_MIN: Duration = Duration::from_secs(10);
 
 impl Shard {
     /// Withdraws values whose life ended, and removes what was withdrawn long enough ago.
     pub(super) fn expire(&mut self, now: Now, index: usize) {
         let setup = &self.setup.instances[index];
         let patience = setup.csus_retransmit * setup.csus_retransmit_max.saturating_add(1);
-        let mut peers = self.peers.iter().filter(|peer| peer.instance.index() == index);
+        let mut peers = self
+            .peers
+            .iter()
+            .filter(|peer| peer.instance.index() == index);
         let settling = peers.any(|peer| peer.is_settling(now.time, patience));
         let instance = &mut self.instances[index];
         while let Some(id) = instance.store.pop_expired(now.time) {
@@ -54,9 +64,7 @@ impl Instance {
         }
         scratch.clear();
         scratch.extend_from_slice(entry.body);
-        setup
-            .profile
-            .set_remaining(scratch, std::time::Duration::ZERO); // K-03
+        setup.profile.set_remaining(scratch, Duration::ZERO); // K-03
         let key = entry.key.to_vec();
         let update = Update {
             seq: entry.seq,
@@ -76,20 +84,33 @@ impl Instance {
         self.recount(before, setup.profile, hash, &key);
     }
 
-    /// An instance of a key goes. If it decided what clients read, all smaller ones go with it:
-    /// nothing older may show through (K-04).
+    /// An instance of a key goes, and all smaller ones go with it: nothing older may show through
+    /// (K-04). They go even if a larger one hides them: on another server, where that one came
+    /// later, the instance that goes decided what clients read, and both are to end up the same.
     fn remove_kv(&mut self, hash: u64, id: EntryId, lsid: &[u8]) {
         let key = self.store.entry(id).key.to_vec();
         let before = self.counts(Profile::Kv, hash, &key);
-        if self.is_winner(hash, &key, id) {
-            let all: Vec<EntryId> = self.store.instances(hash, &key).collect();
-            for id in all {
-                self.forget(hash, id, lsid);
-            }
-        } else {
+        self.forget_smaller(hash, id, stamp_of(self.store.entry(id).body), lsid);
+        self.forget(hash, id, lsid);
+        self.recount(before, Profile::Kv, hash, &key);
+    }
+
+    /// Removes the instances of the key of `id` that are smaller than (`stamp`, its originator).
+    pub(super) fn forget_smaller(&mut self, hash: u64, id: EntryId, stamp: Stamp, lsid: &[u8]) {
+        let entry = self.store.entry(id);
+        let (key, limit) = (entry.key, (stamp, entry.originator));
+        let is_smaller = |other: &EntryId| {
+            let other = self.store.entry(*other);
+            (stamp_of(other.body), other.originator) < limit
+        };
+        let instances = self.store.instances(hash, key);
+        let smaller: Vec<EntryId> = instances
+            .filter(|other| *other != id)
+            .filter(is_smaller)
+            .collect();
+        for id in smaller {
             self.forget(hash, id, lsid);
         }
-        self.recount(before, Profile::Kv, hash, &key);
     }
 
     /// Removes an entry for good.
@@ -101,4 +122,29 @@ impl Instance {
         }
         self.store.remove(id);
     }
+}
+
+/// When an entry's deadline is: the end of its life or, withdrawn, of its retention.
+pub(super) fn expiry(purge_retention: Duration, facts: Facts, now: Now) -> Option<Time> {
+    let kept = || {
+        facts
+            .withdrawn
+            .then(|| retention(purge_retention, facts.stamp, now))
+    };
+    facts
+        .life
+        .or_else(kept)
+        .map(|left| now.time.saturating_add(left))
+}
+
+/// How long a withdrawn entry is kept: retention counts from the write, as far as its timestamp
+/// can be trusted, so that it does not start over on every server that learns of it later.
+fn retention(retention: Duration, stamp: Stamp, now: Now) -> Duration {
+    if stamp == Stamp::ZERO {
+        return retention;
+    }
+    let age = Duration::from_millis(now.unix_ms.saturating_sub(stamp.millis()));
+    retention
+        .saturating_sub(age)
+        .max(WITHDRAWN_MIN.min(retention))
 }

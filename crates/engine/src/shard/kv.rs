@@ -268,11 +268,6 @@ impl Instance {
             .map(|(_, winner)| winner)
     }
 
-    /// Whether `id` decides what clients read of `key`.
-    pub(super) fn is_winner(&self, hash: u64, key: &[u8], id: EntryId) -> bool {
-        self.winner(hash, key).is_some_and(|winner| winner.id == id)
-    }
-
     fn kv_value(&self, id: EntryId) -> KvValue<'_> {
         let entry = self.store.entry(id);
         KvValue {
@@ -303,7 +298,7 @@ impl Instance {
     }
 }
 
-fn stamp_of(body: &[u8]) -> Stamp {
+pub(super) fn stamp_of(body: &[u8]) -> Stamp {
     KvBody::parse(body).map_or(Stamp::ZERO, |body| body.stamp)
 }
 

@@ -8,7 +8,7 @@ use crate::Now;
 use crate::setup::InstanceIndex;
 
 use super::Shard;
-use super::receive::expiry;
+use super::expire::expiry;
 use super::transmit::DATAGRAM_LEN_MAX;
 
 /// Octets kept for extensions of the packet around the largest record.
@@ -169,9 +169,7 @@ impl Shard {
             Some((seq, true)) => seq.next(),
             Some((seq, false)) if !instance.restart => seq.next(),
             Some((seq, false)) => seq.checked_add(increment),
-            None if instance.restart => {
-                CsaSeq::new(0).and_then(|zero| zero.checked_add(increment))
-            }
+            None if instance.restart => CsaSeq::new(0).and_then(|zero| zero.checked_add(increment)),
             None => Some(CsaSeq::FIRST),
         };
         // What was taken back may be older than what this run sent and forgot since.
@@ -212,7 +210,14 @@ impl Shard {
         let instance = &mut self.instances[at.index()];
         let names = (what.key, self.setup.lsid.as_bytes());
         let id = instance
-            .put(setup.profile, hash, names, found, &update)
+            .put(
+                setup.profile,
+                hash,
+                names,
+                found,
+                &update,
+                self.setup.lsid.as_bytes(),
+            )
             .map_err(|_| Refusal::Full)?;
         instance.reoriginations.settle(id);
         Ok(id)

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use scsp_cache::{Cursor, PeerIndex, RequestList};
-use scsp_wire::ServerId;
+use scsp_wire::{ServerId, Summary, SummaryFields};
 
 use crate::Time;
 use crate::message::{BatchKind, Epoch};
 use crate::setup::InstanceIndex;
 
+use super::align::SUMMARY_HOP_COUNT;
 use super::solicit::Solicit;
 use super::window::Window;
 
@@ -124,8 +125,19 @@ impl Peer {
         match self.gate {
             Gate::Closed => false,
             Gate::Exchange => true,
-            Gate::Open => self.opened_at.is_some_and(|at| now < at.saturating_add(patience)),
+            Gate::Open => self
+                .opened_at
+                .is_some_and(|at| now < at.saturating_add(patience)),
         }
+    }
+
+    /// Puts a summary on the CRL (CA-16), as it will be sent in a CSUS (CSU-17): what hop count it
+    /// came with does not matter (D-16).
+    pub(super) fn require(&mut self, summary: &Summary<'_>) {
+        self.requests.push(&SummaryFields {
+            hop_count: SUMMARY_HOP_COUNT,
+            ..summary.fields()
+        });
     }
 
     /// Forgets everything of the exchange.

@@ -6,11 +6,13 @@ use scsp_cache::{EntryFlags, EntryId, NewEntry, StoreFull, Update};
 use scsp_profile::{Facts, Profile, Stamp};
 use scsp_wire::{Envelope, Message as Packet, ParseError, Record, Summary, is_broadcast};
 
+use crate::Now;
 use crate::message::{Abnormal, BatchKind, Epoch, ToControl};
 use crate::setup::{DcsIndex, InstanceIndex};
-use crate::{Now, Time};
 
 use super::align::SUMMARY_HOP_COUNT;
+use super::expire::expiry;
+use super::kv::stamp_of;
 use super::peer::Gate;
 use super::{Batch, Instance, Shard, shard_of};
 
@@ -103,10 +105,6 @@ pub(super) struct Arrival<'a> {
     /// What the cache holds of it.
     pub(super) found: Option<EntryId>,
 }
-
-/// A withdrawn entry is kept at least this long after it came, however old it says it is, so that
-/// it outlives the resends of what it replaces (N-04).
-const WITHDRAWN_MIN: Duration = Duration::from_secs(10);
 
 impl Shard {
     /// Takes in a packet whose envelope names an instance and came from the address of `dcs`.
@@ -249,7 +247,7 @@ impl Shard {
             Some(batch) => batch.bytes.extend_from_slice(wire),
             None => {
                 let (epoch, bytes) = (self.peers[dcs.index()].epoch, wire.to_vec());
-                self.batches.push(Batch {
+                self.batches.push_back(Batch {
                     shard,
                     dcs,
                     epoch,
@@ -416,7 +414,14 @@ impl Shard {
         };
         let instance = &mut self.instances[at.index()];
         let names = (summary.key, summary.originator);
-        let stored = instance.put(setup.profile, hash, names, found, &update);
+        let stored = instance.put(
+            setup.profile,
+            hash,
+            names,
+            found,
+            &update,
+            self.setup.lsid.as_bytes(),
+        );
         let Ok(id) = stored else {
             return Outcome::Rejected;
         }; // CSU-04: not acknowledged
@@ -548,10 +553,18 @@ impl Instance {
         (key, originator): (&[u8], &[u8]),
         found: Option<EntryId>,
         update: &Update<'_>,
+        lsid: &[u8],
     ) -> Result<EntryId, StoreFull> {
         let before = self.counts(profile, hash, key);
         let id = if let Some(id) = found {
+            let old = self.store.entry(id);
+            let (old_stamp, ends) = (stamp_of(old.body), old.expires.is_some());
             self.store.update(id, update)?;
+            // K-04: an instance that was to go takes the smaller ones with it, whether it was
+            // replaced before its time came, as here, or after, as on another server perhaps.
+            if profile == Profile::Kv && ends && old_stamp < stamp_of(update.body) {
+                self.forget_smaller(hash, id, old_stamp, lsid);
+            }
             id
         } else {
             let Update {
@@ -577,31 +590,6 @@ impl Instance {
         self.recount(before, profile, hash, key);
         Ok(id)
     }
-}
-
-/// When an entry's deadline is: the end of its life or, withdrawn, of its retention.
-pub(super) fn expiry(purge_retention: Duration, facts: Facts, now: Now) -> Option<Time> {
-    let kept = || {
-        facts
-            .withdrawn
-            .then(|| retention(purge_retention, facts.stamp, now))
-    };
-    facts
-        .life
-        .or_else(kept)
-        .map(|left| now.time.saturating_add(left))
-}
-
-/// How long a withdrawn entry is kept: retention counts from the write, as far as its timestamp
-/// can be trusted, so that it does not start over on every server that learns of it later.
-fn retention(retention: Duration, stamp: Stamp, now: Now) -> Duration {
-    if stamp == Stamp::ZERO {
-        return retention;
-    }
-    let age = Duration::from_millis(now.unix_ms.saturating_sub(stamp.millis()));
-    retention
-        .saturating_sub(age)
-        .max(WITHDRAWN_MIN.min(retention))
 }
 
 fn skew_ms(stamp: Stamp, now: Now) -> i64 {

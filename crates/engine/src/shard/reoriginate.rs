@@ -166,6 +166,9 @@ impl Shard {
             // Stamps run ahead of the clock where a neighbour's does; those of this run are
             // larger than every one seen before its first.
             && instance.first_stamp.is_some_and(|first| facts.stamp >= first)
+            // What this run wrote and no longer holds, it forgot; nothing else is of this run, even
+            // if the clock was set back or an earlier run's stamps ran ahead of it.
+            && instance.floors.above(hash).is_some_and(|floor| floor >= record.summary.seq)
             && !facts.withdrawn;
         let above = instance.floors.above(hash).and_then(CsaSeq::next);
         let seq = record

@@ -46,9 +46,16 @@ impl Solicit {
         self.open.len()
     }
 
-    /// Summaries to send in the CSUS.
-    pub(super) fn page(&self) -> &[u8] {
-        &self.page
+    /// Octets of all summaries of the page.
+    pub(super) fn page_len(&self) -> usize {
+        self.page.len()
+    }
+
+    /// Summaries of the page whose records have not come.
+    pub(super) fn open_summaries(&self) -> impl Iterator<Item = Summary<'_>> {
+        let mut open: Vec<u32> = self.open.iter().copied().collect();
+        open.sort_unstable();
+        open.into_iter().filter_map(|at| summary_at(&self.page, at))
     }
 
     pub(super) fn sent(&mut self, now: Time) {
@@ -105,10 +112,10 @@ impl Shard {
         self.solicit_more(dcs);
     }
 
-    /// All that was asked for has come: ask for more, or end the turn (CA-19).
+    /// All that was asked for, or was about to be, has come: ask for more, or end the turn (CA-19).
     pub(super) fn solicit_if_answered(&mut self, dcs: DcsIndex) {
         let solicit = &self.peers[dcs.index()].solicit;
-        if solicit.has_turn && solicit.sent_at.is_some() && solicit.missing() == 0 {
+        if solicit.has_turn && !solicit.page.is_empty() && solicit.missing() == 0 {
             self.solicit_more(dcs);
         }
     }
@@ -184,7 +191,7 @@ impl Shard {
         if peer.gate != Gate::Open {
             return;
         }
-        peer.requests.push(&summary.fields());
+        peer.require(summary);
         if !peer.asked_turn {
             peer.asked_turn = true;
             let epoch = peer.epoch;

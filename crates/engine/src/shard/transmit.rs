@@ -10,6 +10,7 @@ use crate::setup::{DcsIndex, Setup};
 use crate::{Now, Time};
 
 use super::peer::{Gate, Packed};
+use super::solicit::Solicit;
 use super::{Shard, Transmit};
 
 /// Hop count of a solicited record (D-06).
@@ -51,7 +52,7 @@ impl Shard {
                 frame.pack(MessageType::CsuReply, out, &mut peer.acks, 0)?,
             )
         } else if peer.solicit.due {
-            let len = frame.solicit(out, peer.solicit.page())?;
+            let len = frame.solicit(out, &peer.solicit)?;
             peer.solicit.sent(now.time);
             (MessageType::Csus, len)
         } else if !peer.nulls.is_empty() {
@@ -230,9 +231,10 @@ impl<'a> Frame<'a> {
         (!builder.is_empty()).then(|| builder.finish())
     }
 
-    fn solicit(&self, out: &mut [u8], page: &[u8]) -> Option<usize> {
-        let mut builder = self.start(MessageType::Csus, out, page.len())?;
-        for summary in scsp_wire::Summaries::over(page) {
+    /// A CSUS for what is still missing of the page; a page is at most a packet.
+    fn solicit(&self, out: &mut [u8], solicit: &Solicit) -> Option<usize> {
+        let mut builder = self.start(MessageType::Csus, out, solicit.page_len())?;
+        for summary in solicit.open_summaries() {
             builder.push_wire(summary.wire, 1);
         }
         Some(builder.finish())

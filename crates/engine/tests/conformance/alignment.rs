@@ -20,7 +20,13 @@ fn publish_many(lab: &mut Lab, count: u8) {
 /// A hub whose packets hold four summaries of `publish_many`, and that already may originate.
 fn small_packets(peers: &[u8], entries: u8) -> Lab {
     let mut lab = Lab::with(peers, |setup| {
-        setup.dcs = vec![DcsSetup { packet_limit: 36 + 4 * 216, ..dcs() }; peers.len()];
+        setup.dcs = vec![
+            DcsSetup {
+                packet_limit: 36 + 4 * 216,
+                ..dcs()
+            };
+            peers.len()
+        ];
     });
     lab.wait(secs(10));
     publish_many(&mut lab, entries);
@@ -34,7 +40,9 @@ fn keys(sums: &[Sum]) -> Vec<u8> {
 }
 
 fn parts(msg: &Msg) -> (u32, &str, &[Sum]) {
-    let Msg::Ca(seq, flags, sums) = msg else { panic!("{msg:?}") };
+    let Msg::Ca(seq, flags, sums) = msg else {
+        panic!("{msg:?}")
+    };
     (*seq, flags, sums)
 }
 
@@ -146,11 +154,23 @@ fn ca_05_becoming_master() {
 #[test]
 fn ca_06_anything_else_is_ignored() {
     let one = [sum(b"key", 9, 1)];
-    for (peer, flags) in [(9, "MI"), (9, "M"), (9, "IO"), (9, ""), (1, "MIO"), (1, "M"), (1, "I")] {
+    for (peer, flags) in [
+        (9, "MI"),
+        (9, "M"),
+        (9, "IO"),
+        (9, ""),
+        (1, "MIO"),
+        (1, "M"),
+        (1, "I"),
+    ] {
         let mut lab = Lab::new(&[peer]);
         let seq = lab.open(D0);
         lab.send(D0, &ca(seq, flags, &[]));
-        assert_eq!((lab.alignment(D0), lab.sent(D0)), (Negotiation, vec![]), "{peer} {flags}");
+        assert_eq!(
+            (lab.alignment(D0), lab.sent(D0)),
+            (Negotiation, vec![]),
+            "{peer} {flags}"
+        );
     }
     // Rule 1 with a summary in it; rule 2 with another sequence.
     let mut lab = Lab::new(&[9]);
@@ -184,10 +204,22 @@ fn ca_07_one_ca_outstanding() {
 /// Goal: in Summarize the wrong M bit, or I, starts over with a new sequence.
 #[test]
 fn ca_08_wrong_m_or_i_renegotiates() {
-    for (peer, flags) in [(9, ""), (9, "O"), (9, "MI"), (9, "MIO"), (1, "M"), (1, "MO"), (1, "I")] {
+    for (peer, flags) in [
+        (9, ""),
+        (9, "O"),
+        (9, "MI"),
+        (9, "MIO"),
+        (1, "M"),
+        (1, "MO"),
+        (1, "I"),
+    ] {
         let mut lab = Lab::new(&[peer]);
         let seq = lab.open(D0);
-        let (opening, next) = if peer == 9 { (ca(900, "MIO", &[]), 901) } else { (ca(seq, "O", &[]), seq + 1) };
+        let (opening, next) = if peer == 9 {
+            (ca(900, "MIO", &[]), 901)
+        } else {
+            (ca(seq, "O", &[]), seq + 1)
+        };
         lab.send(D0, &opening);
         assert_eq!(lab.alignment(D0), Summarize);
         lab.sent(D0);
@@ -241,7 +273,12 @@ fn ca_10_master_goes_on() {
     assert_eq!(lab.alignment(D0), Update);
     let sent = lab.sent(D0);
     assert_eq!(sent.len(), 1, "one CSUS, no CA: {sent:?}");
-    let asked: usize = lab.hub.shards.iter().map(|shard| shard.requests_len(D0)).sum();
+    let asked: usize = lab
+        .hub
+        .shards
+        .iter()
+        .map(|shard| shard.requests_len(D0))
+        .sum();
     assert_eq!(asked, 4);
 }
 
@@ -257,7 +294,10 @@ fn ca_11_only_the_master_repeats() {
     lab.send(D0, &ca(seq + 1, "", &[]));
     lab.sent(D0);
     lab.wait(secs(5));
-    assert!(!lab.sent(D0).iter().any(|msg| matches!(msg, Msg::Ca(..))), "Update Cache");
+    assert!(
+        !lab.sent(D0).iter().any(|msg| matches!(msg, Msg::Ca(..))),
+        "Update Cache"
+    );
 
     let mut lab = small_packets(&[9], 10);
     lab.open(D0);
@@ -320,21 +360,34 @@ fn ca_13_last_message_of_both_sides() {
     lab.sent(D0);
     lab.send(D0, &ca(901, "M", &[]));
     let sent = lab.sent(D0);
-    assert_eq!((sent.len(), parts(&sent[0]).1, parts(&sent[0]).2.len()), (1, "", 2));
+    assert_eq!(
+        (sent.len(), parts(&sent[0]).1, parts(&sent[0]).2.len()),
+        (1, "", 2)
+    );
     assert_eq!(lab.alignment(D0), Aligned);
 }
 
 /// Goal: exchanges end with several shards and nothing to say on one or both sides.
 #[test]
 fn ca_13_empty_caches() {
-    for (peer, ours, theirs) in [(9, 0, 0), (9, 2, 0), (9, 0, 1), (1, 0, 0), (1, 2, 0), (1, 0, 1)] {
+    for (peer, ours, theirs) in [
+        (9, 0, 0),
+        (9, 2, 0),
+        (9, 0, 1),
+        (1, 0, 0),
+        (1, 2, 0),
+        (1, 0, 1),
+    ] {
         let mut lab = Lab::with(&[peer], |setup| setup.shards = 4);
         lab.wait(secs(10));
         publish_many(&mut lab, ours);
         let sums: Vec<_> = (0..theirs).map(|_| sum(b"theirs", peer, 1)).collect();
         let sent = lab.exchange(D0, &sums);
         assert_eq!(solicits(&sent), sums);
-        assert_eq!(lab.alignment(D0), if theirs == 0 { Aligned } else { Update });
+        assert_eq!(
+            lab.alignment(D0),
+            if theirs == 0 { Aligned } else { Update }
+        );
     }
 }
 
@@ -356,7 +409,10 @@ fn ca_14_slave_renegotiates_on_other_sequences() {
 /// message of that master, and no longer.
 #[test]
 fn ca_15_slave_keeps_its_last_ca() {
-    for steps_on in [Msg::Csus(vec![sum(b"none", 9, 1)]), Msg::Request(vec![rec(b"key", 9, 1, 3, b"b")])] {
+    for steps_on in [
+        Msg::Csus(vec![sum(b"none", 9, 1)]),
+        Msg::Request(vec![rec(b"key", 9, 1, 3, b"b")]),
+    ] {
         let mut lab = Lab::new(&[9]);
         lab.align(D0);
         for _ in 0..3 {
@@ -378,7 +434,11 @@ fn ca_16_news_go_onto_the_request_list() {
     for peer in [1, 9] {
         let mut lab = Lab::new(&[peer, 7]);
         lab.align(D1);
-        let known = [rec(b"equal", 3, 5, 3, b"b"), rec(b"newer", 3, 5, 3, b"b"), rec(b"older", 3, -5, 3, b"b")];
+        let known = [
+            rec(b"equal", 3, 5, 3, b"b"),
+            rec(b"newer", 3, 5, 3, b"b"),
+            rec(b"older", 3, -5, 3, b"b"),
+        ];
         lab.flood(D1, &known);
         let theirs = [
             sum(b"absent", 3, -7),
@@ -392,7 +452,10 @@ fn ca_16_news_go_onto_the_request_list() {
         let asked = solicits(&sent);
         let answer: Vec<_> = asked.iter().map(|sum| sum.clone().with(b"b")).collect();
         sent.extend(lab.flood(D0, &answer));
-        assert_eq!(solicits(&sent), [theirs[0].clone(), theirs[2].clone(), theirs[3].clone()]);
+        assert_eq!(
+            solicits(&sent),
+            [theirs[0].clone(), theirs[2].clone(), theirs[3].clone()]
+        );
     }
 }
 
@@ -430,11 +493,23 @@ fn ca_17_arrivals_during_the_exchange() {
     lab.open(D0);
     lab.send(D0, &ca(900, "MIO", &[]));
     lab.sent(D0);
-    lab.flood(D1, &[rec(b"key", 7, 1, 3, b"body"), rec(b"spent", 7, 1, 1, b"body")]);
+    lab.flood(
+        D1,
+        &[
+            rec(b"key", 7, 1, 3, b"body"),
+            rec(b"spent", 7, 1, 1, b"body"),
+        ],
+    );
     assert_eq!(lab.sent(D0), []);
     lab.send(D0, &ca(901, "M", &[]));
     let flooded = records(&lab.sent(D0));
-    assert_eq!(flooded, [rec(b"key", 7, 1, 2, b"body"), rec(b"spent", 7, 1, 1, b"body")]);
+    assert_eq!(
+        flooded,
+        [
+            rec(b"key", 7, 1, 2, b"body"),
+            rec(b"spent", 7, 1, 1, b"body")
+        ]
+    );
 }
 
 /// Goal: nothing to ask for: Aligned at once, in both roles.
@@ -462,7 +537,8 @@ fn ca_19_one_solicit_at_a_time() {
     // 1: as many as a packet holds
     let asked = solicits(&lab.sent(D0));
     assert_eq!(asked, theirs[..6]);
-    let answer = |sums: &[Sum]| -> Vec<_> { sums.iter().map(|sum| sum.clone().with(b"b")).collect() };
+    let answer =
+        |sums: &[Sum]| -> Vec<_> { sums.iter().map(|sum| sum.clone().with(b"b")).collect() };
     // 2: some come: nothing more is asked before the interval ends
     let sent = lab.flood(D0, &answer(&asked[..4]));
     assert_eq!((solicits(&sent), replies(&sent).len()), (vec![], 4));
@@ -508,7 +584,10 @@ fn ca_21_solicits_for_others_are_discarded() {
         assert_eq!(lab.sent(D0), []);
     }
     lab.send(D0, &asked);
-    assert_eq!(lab.sent(D0), [Msg::Request(vec![rec(b"key", 7, 1, 1, b"body")])]);
+    assert_eq!(
+        lab.sent(D0),
+        [Msg::Request(vec![rec(b"key", 7, 1, 1, b"body")])]
+    );
 }
 
 /// Goal: I in Update Cache or Aligned: the neighbour restarted; we start over, and its opening CA
@@ -550,7 +629,10 @@ fn ca_22_crossing_messages() {
     // 1: it restarts; its opening CA comes twice, the second behind its answer
     lab.sent(D0);
     lab.send(D0, &ca(5, "MIO", &[]));
-    let (seq, ..) = { let sent = lab.sent(D0); (parts(&sent[0]).0, ()) };
+    let (seq, ..) = {
+        let sent = lab.sent(D0);
+        (parts(&sent[0]).0, ())
+    };
     lab.send(D0, &ca(seq, "", &[]));
     lab.send(D0, &ca(5, "MIO", &[]));
     assert_eq!(lab.alignment(D0), Negotiation, "CA-08");
@@ -611,7 +693,10 @@ fn csu_01_records_for_a_shard_that_is_behind() {
 fn d_13_solicits_are_resent_so_often() {
     let mut lab = Lab::with(&[9], |setup| setup.instances[0].csus_retransmit_max = 2);
     let asked = Msg::Csus(vec![sum(b"key", 9, 1)]);
-    assert_eq!(lab.exchange(D0, &[sum(b"key", 9, 1)]), [asked.clone()]);
+    assert_eq!(
+        lab.exchange(D0, &[sum(b"key", 9, 1)]),
+        std::slice::from_ref(&asked)
+    );
     lab.wait(millis(2999));
     assert_eq!(lab.sent(D0), vec![asked; 2]);
     assert_eq!(lab.alignment(D0), Update);
@@ -619,6 +704,37 @@ fn d_13_solicits_are_resent_so_often() {
     assert_eq!(lab.hub.hello(D0), hello_machine::State::Waiting);
     assert_eq!((lab.alignment(D0), lab.sent(D0)), (Down, vec![]));
     let causes = lab.hub.peer(D0).abnormal;
-    let slot = Abnormal::ALL.iter().position(|&it| it == Abnormal::CsusRetransmit).unwrap();
+    let slot = Abnormal::ALL
+        .iter()
+        .position(|&it| it == Abnormal::CsusRetransmit)
+        .unwrap();
     assert_eq!((causes[slot], causes.iter().sum::<u64>()), (1, 1));
+}
+
+/// Goal: a slave that answered the same opening twice, with what it held at two moments, does not
+/// know which answer the master took in: what the second one summarized goes by CSU Request too.
+#[test]
+fn ca_17_opening_answered_twice_offers_what_it_summarized() {
+    let mut lab = Lab::new(&[9]);
+    lab.wait(secs(10));
+    lab.open(D0);
+    // 1. The first answer, which the master takes in, summarizes nothing.
+    lab.send(D0, &ca(900, "MIO", &[]));
+    assert_eq!(parts(&lab.sent(D0)[0]).2, []);
+    lab.publish(b"late", b"body");
+    // 2. The opening again, twice: Negotiation, then another answer, which the master discards.
+    lab.send(D0, &ca(900, "MIO", &[]));
+    assert_eq!(lab.alignment(D0), Negotiation, "CA-08");
+    lab.sent(D0);
+    lab.send(D0, &ca(900, "MIO", &[]));
+    assert_eq!(keys(parts(&lab.sent(D0)[0]).2).len(), 1);
+    // 3. The master goes on (CA-13).
+    lab.send(D0, &ca(901, "M", &[]));
+    assert_eq!(lab.alignment(D0), Aligned);
+    let flooded = records(&lab.sent(D0));
+    assert_eq!(flooded.len(), 1, "{flooded:?}");
+    assert_eq!(
+        (&flooded[0].sum.key[..], &flooded[0].body[..]),
+        (&b"late"[..], &b"body"[..])
+    );
 }

@@ -36,12 +36,16 @@ fn d_01_roles_follow_octet_strings() {
             let bytes = msg.build(&lab.hub.setup, D0, them, us.as_bytes());
             lab.hub.receive(now, D0, &bytes);
             lab.hub.settle(now);
-            let ours = lab.hub.out.drain(..).map(|(_, bytes)| Msg::parse(&bytes));
-            if let (0, Role::Master, Some(Msg::Ca(ours, ..))) = (step, role, ours.last()) {
+            let mut ours = lab.hub.out.drain(..).map(|(_, bytes)| Msg::parse(&bytes));
+            if let (0, Role::Master, Some(Msg::Ca(ours, ..))) = (step, role, ours.next_back()) {
                 seq = ours;
             }
         }
-        assert_eq!((lab.alignment(D0), lab.hub.peer(D0).role), (Summarize, Some(role)), "{them:?}");
+        assert_eq!(
+            (lab.alignment(D0), lab.hub.peer(D0).role),
+            (Summarize, Some(role)),
+            "{them:?}"
+        );
     }
 }
 
@@ -71,17 +75,32 @@ fn d_02_who_may_reset_a_neighbour() {
         bytes[4] ^= 1;
         lab.send_bytes(D0, &bytes);
         lab.send_bytes(D0, &bytes[..7]);
-        assert_eq!((lab.hub.hello(D0), lab.alignment(D0)), (Bidirectional, Aligned));
+        assert_eq!(
+            (lab.hub.hello(D0), lab.alignment(D0)),
+            (Bidirectional, Aligned)
+        );
         assert_eq!(lab.hub.peer(D0).abnormal, [0; 4]);
         // 2: the record count is wrong
         let bytes = spoilt(&lab, &request, 18, &[0, 2]);
         lab.send_bytes(D0, &bytes);
-        let slot = Abnormal::ALL.iter().position(|&it| it == Abnormal::Malformed).unwrap();
+        let slot = Abnormal::ALL
+            .iter()
+            .position(|&it| it == Abnormal::Malformed)
+            .unwrap();
         assert_eq!(lab.hub.peer(D0).abnormal[slot], 1);
-        let state = if ignore { (Bidirectional, Aligned) } else { (Waiting, Down) };
+        let state = if ignore {
+            (Bidirectional, Aligned)
+        } else {
+            (Waiting, Down)
+        };
         assert_eq!((lab.hub.hello(D0), lab.alignment(D0)), state);
         assert_eq!(lab.entry(b"key", 9), None, "nothing of it is taken in");
-        let dropped: u64 = lab.hub.shards.iter().flat_map(|shard| shard.packets().dropped).sum();
+        let dropped: u64 = lab
+            .hub
+            .shards
+            .iter()
+            .flat_map(|shard| shard.packets().dropped)
+            .sum();
         assert_eq!(dropped, 7);
     }
 }
@@ -106,7 +125,12 @@ fn d_04_zero_timers_are_malformed() {
         lab.send_bytes(D0, &bytes);
         assert_eq!(lab.hub.hello(D0), Waiting);
         let reason = Drop::Malformed(ParseError::HelloTimer).index();
-        let dropped: u64 = lab.hub.shards.iter().map(|shard| shard.packets().dropped[reason]).sum();
+        let dropped: u64 = lab
+            .hub
+            .shards
+            .iter()
+            .map(|shard| shard.packets().dropped[reason])
+            .sum();
         assert_eq!(dropped, 1);
     }
 }
@@ -127,7 +151,10 @@ fn d_05_both_readings_of_o() {
     lab.send(D0, &ca(900, "MIO", &[]));
     lab.sent(D0);
     lab.send(D0, &ca(901, "MO", &[sum(b"one", 9, 1)]));
-    assert_eq!((lab.alignment(D0), lab.sent(D0)), (Summarize, vec![ca(901, "", &[])]));
+    assert_eq!(
+        (lab.alignment(D0), lab.sent(D0)),
+        (Summarize, vec![ca(901, "", &[])])
+    );
     lab.send(D0, &ca(902, "M", &[]));
     assert_eq!(lab.sent(D0)[0], ca(902, "", &[]));
     // The slave's first message likewise.
@@ -146,7 +173,13 @@ fn d_06_solicited_news_travel_on() {
     let mut lab = Lab::with(&[9, 1], |setup| setup.instances[0].hop_count = 6);
     lab.align(D1);
     lab.exchange(D0, &[sum(b"asked", 3, 5)]);
-    lab.flood(D0, &[rec(b"asked", 3, 5, 1, b"body"), rec(b"unasked", 3, 5, 1, b"body")]);
+    lab.flood(
+        D0,
+        &[
+            rec(b"asked", 3, 5, 1, b"body"),
+            rec(b"unasked", 3, 5, 1, b"body"),
+        ],
+    );
     assert_eq!(records(&lab.sent(D1)), [rec(b"asked", 3, 5, 6, b"body")]);
     // Once answered, it is not solicited any more.
     lab.flood(D0, &[rec(b"asked", 3, 6, 1, b"body")]);
@@ -255,9 +288,15 @@ fn d_10_duplicate_id() {
         lab.send_as(D0, us.as_bytes(), us.as_bytes(), &hello(&[LSID]));
     }
     assert_eq!(lab.notices(), [Notice::DuplicateId { dcs: D0 }]);
-    assert_eq!((lab.hub.hello(D0), lab.hub.peer(D0).duplicate_id), (Waiting, true));
+    assert_eq!(
+        (lab.hub.hello(D0), lab.hub.peer(D0).duplicate_id),
+        (Waiting, true)
+    );
     lab.meet(D0);
-    assert_eq!((lab.hub.hello(D0), lab.hub.peer(D0).duplicate_id), (Bidirectional, false));
+    assert_eq!(
+        (lab.hub.hello(D0), lab.hub.peer(D0).duplicate_id),
+        (Bidirectional, false)
+    );
 }
 
 /// Goal: a DCS that changes its id goes through Waiting, and its alignment starts over; one that
@@ -269,11 +308,21 @@ fn d_11_changed_and_unexpected_ids() {
     lab.notices();
     lab.peers[0] = 8;
     lab.meet(D0);
-    assert_eq!((lab.hub.hello(D0), lab.alignment(D0)), (Bidirectional, Negotiation));
+    assert_eq!(
+        (lab.hub.hello(D0), lab.alignment(D0)),
+        (Bidirectional, Negotiation)
+    );
     assert_eq!(lab.hub.peer(D0).id, Some(id(8)));
-    let hellos: Vec<_> = lab.notices().into_iter().filter(|it| matches!(it, Notice::Hello { .. })).collect();
+    let hellos: Vec<_> = lab
+        .notices()
+        .into_iter()
+        .filter(|it| matches!(it, Notice::Hello { .. }))
+        .collect();
     let edge = |from, to| Notice::Hello { dcs: D0, from, to };
-    assert_eq!(hellos, [edge(Bidirectional, Waiting), edge(Waiting, Bidirectional)]);
+    assert_eq!(
+        hellos,
+        [edge(Bidirectional, Waiting), edge(Waiting, Bidirectional)]
+    );
 
     let mut lab = Lab::with(&[9], |setup| setup.dcs[0].expected_id = Some(id(9)));
     lab.notices();
@@ -286,7 +335,10 @@ fn d_11_changed_and_unexpected_ids() {
     lab.align(D0);
     lab.peers[0] = 8;
     lab.meet(D0);
-    assert_eq!((lab.hub.hello(D0), lab.alignment(D0)), (Bidirectional, Aligned));
+    assert_eq!(
+        (lab.hub.hello(D0), lab.alignment(D0)),
+        (Bidirectional, Aligned)
+    );
 }
 
 /// A kv hub with two Aligned neighbours and an own value of `k` with sequence 1000.
@@ -317,7 +369,10 @@ fn d_12_own_state_is_originated_again() {
     let mut lab = with_own_value();
     let own = lab.entry(b"k", LSID).unwrap();
     assert_eq!(own.0, 1000);
-    let sent = lab.flood(D0, &[rec(b"k", LSID, 1500, 9, &value(9000, None, b"foreign"))]);
+    let sent = lab.flood(
+        D0,
+        &[rec(b"k", LSID, 1500, 9, &value(9000, None, b"foreign"))],
+    );
     assert_eq!(replies(&sent), [sum(b"k", LSID, 1500)]);
     let expected = [rec(b"k", LSID, 1501, 16, &own.1)];
     assert_eq!(records(&sent), expected);
@@ -339,13 +394,20 @@ fn d_12_once_a_second() {
         lab.wait(millis(300));
         let sent = lab.flood(D0, &[rec(b"k", LSID, seq, 9, &foreign)]);
         assert_eq!(sent, [Msg::Reply(vec![sum(b"k", LSID, seq)])]);
-        assert_eq!((lab.sent(D1), lab.entry(b"k", LSID)), (vec![], Some((seq, body.clone()))));
+        assert_eq!(
+            (lab.sent(D1), lab.entry(b"k", LSID)),
+            (vec![], Some((seq, body.clone())))
+        );
         assert_eq!(lab.hub.get(lab.now(), b"k").unwrap(), b"own");
     }
     assert_eq!(lab.notices(), [Notice::SuspectedDuplicateId { dcs: D0 }]);
     lab.wait(millis(100));
     for dcs in [D0, D1] {
-        assert_eq!(records(&lab.sent(dcs)), [rec(b"k", LSID, 1801, 16, &body)], "once");
+        assert_eq!(
+            records(&lab.sent(dcs)),
+            [rec(b"k", LSID, 1801, 16, &body)],
+            "once"
+        );
     }
     // A client's write in between is such an answer too.
     lab.wait(millis(500));
@@ -414,10 +476,18 @@ fn d_12_opaque_records_are_taken_back() {
     let mut lab = Lab::new(&[9]);
     lab.align(D0);
     lab.publish(b"other", b"body");
-    lab.flood(D0, &[rec(b"k", LSID, 5, 3, b"body"), rec(b"w", LSID, 5, 3, b"")]);
+    lab.flood(
+        D0,
+        &[rec(b"k", LSID, 5, 3, b"body"), rec(b"w", LSID, 5, 3, b"")],
+    );
     assert_eq!(lab.entry(b"k", LSID), Some((5, b"body".to_vec())));
     assert_eq!(lab.publish(b"k", b"body"), 1005, "CSU-20");
-    let withdrawn: Vec<_> = lab.hub.entries().into_iter().filter(|row| row.withdrawn).collect();
+    let withdrawn: Vec<_> = lab
+        .hub
+        .entries()
+        .into_iter()
+        .filter(|row| row.withdrawn)
+        .collect();
     assert_eq!(withdrawn[0].key, b"w");
 }
 
@@ -425,7 +495,10 @@ fn d_12_opaque_records_are_taken_back() {
 /// datagram it is refused.
 #[test]
 fn d_14_large_records() {
-    let limits = DcsSetup { packet_limit: 500, ..dcs() };
+    let limits = DcsSetup {
+        packet_limit: 500,
+        ..dcs()
+    };
     let mut lab = Lab::with(&[9], |setup| {
         setup.dcs = vec![limits];
         setup.shards = 1;
@@ -439,14 +512,25 @@ fn d_14_large_records() {
     }
     lab.collect();
     let sent = lab.sent(D0);
-    let lens: Vec<_> = sent.iter().map(|msg| records(std::slice::from_ref(msg)).len()).collect();
+    let lens: Vec<_> = sent
+        .iter()
+        .map(|msg| records(std::slice::from_ref(msg)).len())
+        .collect();
     assert_eq!(lens, [1, 1, 1]);
     let shard = &mut lab.hub.shards[0];
     let refused = shard.publish(now, I0, b"d", &vec![0; max + 1], None);
     assert_eq!(refused, Err(Refusal::TooLarge { len: max + 1, max }));
     assert!(max < DATAGRAM_LEN_MAX && max > 65_000);
     shard.publish(now, I0, b"d", &vec![0; max], None).unwrap();
-    lab.send(D0, &Msg::Reply(sent.iter().flat_map(|msg| records(std::slice::from_ref(msg))).map(|rec| rec.sum).collect()));
+    lab.send(
+        D0,
+        &Msg::Reply(
+            sent.iter()
+                .flat_map(|msg| records(std::slice::from_ref(msg)))
+                .map(|rec| rec.sum)
+                .collect(),
+        ),
+    );
     lab.wait(secs(1));
     assert_eq!(records(&lab.sent(D0))[0].body.len(), max);
 }
@@ -455,7 +539,10 @@ fn d_14_large_records() {
 #[test]
 fn d_14_large_summaries() {
     for peer in [1, 9] {
-        let limits = DcsSetup { packet_limit: 36 + 2 * 25, ..dcs() };
+        let limits = DcsSetup {
+            packet_limit: 36 + 2 * 25,
+            ..dcs()
+        };
         let mut lab = Lab::with(&[peer], |setup| {
             setup.dcs = vec![limits];
             setup.shards = 1;
@@ -474,12 +561,21 @@ fn d_14_large_summaries() {
         }
         for step in 1..20 {
             let sent = lab.sent(D0);
-            let [Msg::Ca(_, flags, sums)] = &sent[..] else { panic!("{sent:?}") };
+            let [Msg::Ca(_, flags, sums)] = &sent[..] else {
+                panic!("{sent:?}")
+            };
             met += sums.len();
             if !flags.contains('O') {
                 break;
             }
-            lab.send(D0, &if peer == 9 { ca(900 + step, "MO", &[]) } else { ca(seq + step, "O", &[]) });
+            lab.send(
+                D0,
+                &if peer == 9 {
+                    ca(900 + step, "MO", &[])
+                } else {
+                    ca(seq + step, "O", &[])
+                },
+            );
         }
         assert_eq!(met, 5);
     }
@@ -496,7 +592,14 @@ fn d_15_identity_is_key_and_originator() {
         rec.sum.originator = ServerId::from_bytes(originator).unwrap();
         rec
     };
-    let recs = [of(b"ab", b"c"), of(b"a", b"bc"), of(b"", b"abc"), of(b"abc", b"c"), of(b"ab", b"cc"), of(b"ab", b"c\0")];
+    let recs = [
+        of(b"ab", b"c"),
+        of(b"a", b"bc"),
+        of(b"", b"abc"),
+        of(b"abc", b"c"),
+        of(b"ab", b"cc"),
+        of(b"ab", b"c\0"),
+    ];
     assert_eq!(replies(&lab.flood(D0, &recs)).len(), 6);
     assert_eq!(lab.hub.entries().len(), 6);
     lab.flood(D0, &recs);
@@ -518,7 +621,10 @@ fn d_16_hop_counts_of_summaries_are_not_judged() {
         lab.send(D0, &Msg::Reply(vec![sum(b"own", LSID, 1000).hops(hops)]));
         assert_eq!(lab.hub.home(b"own").queue_len(D0), 0);
         lab.send(D0, &Msg::Csus(vec![sum(b"own", LSID, 1000).hops(hops)]));
-        assert_eq!(records(&lab.sent(D0)), [rec(b"own", LSID, 1000, 1, b"body")]);
+        assert_eq!(
+            records(&lab.sent(D0)),
+            [rec(b"own", LSID, 1000, 1, b"body")]
+        );
     }
 }
 
@@ -548,7 +654,7 @@ fn d_17_ca_after_the_exchange() {
         } else {
             lab.send(D0, &ca(seq, "", &[]));
             lab.send(D0, &ca(seq + 1, "", &[]));
-            seq + 1
+            seq + 2 // CA-10
         };
         assert_eq!(lab.alignment(D0), Aligned);
         lab.sent(D0);
@@ -558,7 +664,11 @@ fn d_17_ca_after_the_exchange() {
             assert_eq!(lab.alignment(D0), Negotiation, "{peer} {offset} {flags}");
             assert!(matches!(&sent[..], [Msg::Ca(_, flags, _)] if flags == "MIO"));
         } else {
-            assert_eq!((lab.alignment(D0), sent), (Aligned, vec![]), "{peer} {offset} {flags}");
+            assert_eq!(
+                (lab.alignment(D0), sent),
+                (Aligned, vec![]),
+                "{peer} {offset} {flags}"
+            );
         }
     }
 }
@@ -576,7 +686,9 @@ fn d_19_first_sequences() {
 /// retention time and until every DCS has acknowledged it.
 #[test]
 fn d_20_opaque_withdrawals() {
-    let mut lab = Lab::with(&[9, 1], |setup| setup.instances[0].csu_retransmit_max = 5000);
+    let mut lab = Lab::with(&[9, 1], |setup| {
+        setup.instances[0].csu_retransmit_max = 5000;
+    });
     lab.align(D0);
     lab.align(D1);
     lab.publish(b"own", b"body");
@@ -585,22 +697,38 @@ fn d_20_opaque_withdrawals() {
     let now = lab.now();
     assert_eq!(lab.hub.home(b"own").purge(now, I0, b"own"), Ok(true));
     assert_eq!(lab.hub.home(b"own").purge(now, I0, b"own"), Ok(false));
-    assert_eq!(lab.hub.home(b"theirs").purge(now, I0, b"theirs"), Ok(false), "not ours");
+    assert_eq!(
+        lab.hub.home(b"theirs").purge(now, I0, b"theirs"),
+        Ok(false),
+        "not ours"
+    );
     lab.flood(D0, &[rec(b"theirs", 9, 2, 4, b"")]);
     let seen = |lab: &Lab, key: &[u8], all| {
         let mut seen = 0;
-        lab.hub.home_ref(key).records(lab.now(), I0, key, all, |_| seen += 1).unwrap();
+        lab.hub
+            .home_ref(key)
+            .records(lab.now(), I0, key, all, |_| seen += 1)
+            .unwrap();
         seen
     };
     for key in [&b"own"[..], b"theirs"] {
         assert_eq!((seen(&lab, key, false), seen(&lab, key, true)), (0, 1));
     }
-    assert_eq!(records(&lab.sent(D1)), [rec(b"own", LSID, 1001, 16, b""), rec(b"theirs", 9, 2, 3, b"")]);
+    assert_eq!(
+        records(&lab.sent(D1)),
+        [
+            rec(b"own", LSID, 1001, 16, b""),
+            rec(b"theirs", 9, 2, 3, b"")
+        ]
+    );
     // The first neighbour acknowledges, the second one does not.
     lab.send(D0, &Msg::Reply(vec![sum(b"own", LSID, 1001)]));
     lab.wait(secs(3700));
     assert_eq!(lab.hub.entries().len(), 2);
-    lab.send(D1, &Msg::Reply(vec![sum(b"own", LSID, 1001), sum(b"theirs", 9, 2)]));
+    lab.send(
+        D1,
+        &Msg::Reply(vec![sum(b"own", LSID, 1001), sum(b"theirs", 9, 2)]),
+    );
     lab.wait(secs(2));
     assert_eq!(lab.hub.entries(), []);
 }
@@ -640,9 +768,16 @@ fn d_15_order_does_not_matter() {
         lab.align(D0);
         lab.align(D1);
         for index in order {
-            lab.flood(DcsIndex(u16::try_from(index % 2).unwrap()), &[recs[index].clone()]);
+            lab.flood(
+                DcsIndex(u16::try_from(index % 2).unwrap()),
+                &[recs[index].clone()],
+            );
         }
         states.push(lab.hub.entries());
     }
-    assert!(states.iter().all(|state| *state == states[0] && state.len() == 2));
+    assert!(
+        states
+            .iter()
+            .all(|state| *state == states[0] && state.len() == 2)
+    );
 }

@@ -18,7 +18,12 @@ pub(crate) fn tombstone(stamp_ms: u64) -> Vec<u8> {
 
 fn body(kind: KvKind, stamp_ms: u64, life_ms: Option<u32>, value: &[u8]) -> Vec<u8> {
     let stamp = Stamp::new(START_UNIX_MS + stamp_ms, 0);
-    let body = KvBody { kind, life_ms, stamp, value };
+    let body = KvBody {
+        kind,
+        life_ms,
+        stamp,
+        value,
+    };
     let mut bytes = vec![0; body.encoded_len()];
     body.encode(&mut bytes);
     bytes
@@ -40,7 +45,11 @@ fn body_of(rec: &Rec) -> KvBody<'_> {
 }
 
 fn live_keys(lab: &Lab) -> u64 {
-    lab.hub.shards.iter().map(|shard| shard.kv_len(I0).unwrap()).sum()
+    lab.hub
+        .shards
+        .iter()
+        .map(|shard| shard.kv_len(I0).unwrap())
+        .sum()
 }
 
 /// Goal: of several originators' values the one with the largest (timestamp, originator) is read,
@@ -80,12 +89,19 @@ fn k_02_tombstone_beats_earlier_writes() {
     lab.flood(D0, &[rec(b"k", 3, 1, 1, &value(0, None, b"earlier"))]);
     assert_eq!(get(&lab, b"k"), None);
     for dcs in [D0, D1] {
-        lab.send(dcs, &Msg::Reply(sent.iter().map(|rec| rec.sum.clone()).collect()));
+        lab.send(
+            dcs,
+            &Msg::Reply(sent.iter().map(|rec| rec.sum.clone()).collect()),
+        );
     }
     lab.wait(secs(3599));
     assert_eq!(lab.hub.entries().len(), 3);
     lab.wait(secs(2));
-    assert_eq!((lab.hub.entries().len(), get(&lab, b"k")), (0, None), "K-04: all of the key");
+    assert_eq!(
+        (lab.hub.entries().len(), get(&lab, b"k")),
+        (0, None),
+        "K-04: all of the key"
+    );
 }
 
 /// Goal: a tombstone outlives its retention for as long as a neighbour has not acknowledged it.
@@ -148,13 +164,19 @@ fn k_03_replaced_value_does_not_outlive_its_successor() {
     let sent = records(&lab.sent(D0));
     lab.send(D0, &Msg::Reply(vec![sent[0].sum.clone()]));
     let short = Life::For(millis(100));
-    lab.hub.home(b"k").kv_set(now, I0, b"k", b"short", short, Condition::Always).unwrap();
+    lab.hub
+        .home(b"k")
+        .kv_set(now, I0, b"k", b"short", short, Condition::Always)
+        .unwrap();
     lab.collect();
     lab.sent(D0);
     lab.wait(secs(1));
     assert_eq!(get(&lab, b"k"), None);
     let sent = records(&lab.sent(D0));
-    assert_eq!((body_of(&sent[0]).value, body_of(&sent[0]).life_ms), (&b"short"[..], Some(0)));
+    assert_eq!(
+        (body_of(&sent[0]).value, body_of(&sent[0]).life_ms),
+        (&b"short"[..], Some(0))
+    );
 }
 
 /// Goal: when the winner of a key expires, everything smaller goes with it, on each server by
@@ -172,7 +194,10 @@ fn k_04_nothing_older_shows_through() {
     assert_eq!(lab.hub.entries(), []);
     // What is newer than the one that goes, stays.
     lab.flood(D0, &[rec(b"k", 9, 2, 1, &value(90, None, b"newest"))]);
-    lab.flood(D0, &[rec(b"k", 1, 2, 1, &value(80, Some(1000), b"shorter"))]);
+    lab.flood(
+        D0,
+        &[rec(b"k", 1, 2, 1, &value(80, Some(1000), b"shorter"))],
+    );
     lab.wait(secs(20));
     assert_eq!(get(&lab, b"k").unwrap(), b"newest");
     assert_eq!(lab.hub.entries().len(), 1);
@@ -201,25 +226,45 @@ fn k_01_client_writes() {
     let now = lab.now();
     let max = lab.hub.shards[0].body_len_max(1) - 16;
     let shard = lab.hub.home(b"k");
-    let mut set = |value: &[u8], life, condition| shard.kv_set(now, I0, b"k", value, life, condition);
+    let mut set =
+        |value: &[u8], life, condition| shard.kv_set(now, I0, b"k", value, life, condition);
     assert_eq!(set(b"1", Life::Forever, Condition::Present), Ok(false));
     assert_eq!(set(b"1", Life::For(secs(10)), Condition::Absent), Ok(true));
     assert_eq!(set(b"2", Life::Keep, Condition::Absent), Ok(false));
     assert_eq!(set(b"2", Life::Keep, Condition::Present), Ok(true));
-    assert_eq!(set(&vec![0; max + 1], Life::Keep, Condition::Always), Err(Refusal::TooLarge { len: max + 1, max }));
-    assert!(matches!(set(b"", Life::For(secs(5_000_000)), Condition::Always), Err(Refusal::Life { .. })));
+    assert_eq!(
+        set(&vec![0; max + 1], Life::Keep, Condition::Always),
+        Err(Refusal::TooLarge { len: max + 1, max })
+    );
+    assert!(matches!(
+        set(b"", Life::For(secs(5_000_000)), Condition::Always),
+        Err(Refusal::Life { .. })
+    ));
     let value = shard.kv_get(now, I0, b"k").unwrap().unwrap();
-    assert_eq!((value.value, value.expires), (&b"2"[..], Some(at(secs(10)).time)));
+    assert_eq!(
+        (value.value, value.expires),
+        (&b"2"[..], Some(at(secs(10)).time))
+    );
     assert_eq!(shard.kv_expire(now, I0, b"k", None), Ok(true));
     assert_eq!(shard.kv_get(now, I0, b"k").unwrap().unwrap().expires, None);
     assert_eq!(shard.kv_expire(now, I0, b"k", Some(secs(1))), Ok(true));
-    assert_eq!(shard.kv_set(now, I0, b"", b"", Life::Forever, Condition::Always), Err(Refusal::Key { len: 0, min: 1 }));
+    assert_eq!(
+        shard.kv_set(now, I0, b"", b"", Life::Forever, Condition::Always),
+        Err(Refusal::Key { len: 0, min: 1 })
+    );
     assert_eq!(shard.kv_expire(now, I0, b"none", None), Ok(false));
     lab.wait(secs(2));
     assert_eq!(get(&lab, b"k"), None);
     // The largest value there is fits one datagram.
     let now = lab.now();
-    let done = lab.hub.home(b"k").kv_set(now, I0, b"k", &vec![7; max], Life::Forever, Condition::Always);
+    let done = lab.hub.home(b"k").kv_set(
+        now,
+        I0,
+        b"k",
+        &vec![7; max],
+        Life::Forever,
+        Condition::Always,
+    );
     assert_eq!((done, get(&lab, b"k").unwrap().len()), (Ok(true), max));
 }
 
@@ -259,7 +304,17 @@ fn k_01_malformed_bodies_are_rejected() {
     let mut lab = aligned();
     let mut empty_key = rec(b"", 9, 1, 4, &value(0, None, b"v"));
     empty_key.sum.originator = ServerId::from_bytes(&[10, 0, 0, 9]).unwrap();
-    let bad = [rec(b"short", 9, 1, 4, b"short"), rec(b"kind", 9, 1, 4, &[1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), empty_key];
+    let bad = [
+        rec(b"short", 9, 1, 4, b"short"),
+        rec(
+            b"kind",
+            9,
+            1,
+            4,
+            &[1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ),
+        empty_key,
+    ];
     let sent = lab.flood(D0, &bad);
     assert_eq!(crate::script::replies(&sent).len(), 3);
     assert_eq!((lab.hub.entries(), lab.sent(D1)), (vec![], vec![]));
@@ -301,6 +356,15 @@ fn k_02_a_line_of_three_agrees() {
             assert_eq!(hub.get(now, &[n]), expected, "{n}");
         }
     }
-    let live: Vec<u64> = world.hubs.iter().map(|hub| hub.shards.iter().map(|shard| shard.kv_len(I0).unwrap()).sum()).collect();
+    let live: Vec<u64> = world
+        .hubs
+        .iter()
+        .map(|hub| {
+            hub.shards
+                .iter()
+                .map(|shard| shard.kv_len(I0).unwrap())
+                .sum()
+        })
+        .collect();
     assert_eq!(live, [30, 30, 30]);
 }

@@ -3,9 +3,12 @@
 
 mod alignment;
 mod decisions;
+mod golden;
 mod hello;
 mod kv;
+mod properties;
 mod script;
 mod smoke;
 mod support;
+mod tables;
 mod update;

@@ -13,7 +13,8 @@ use scsp_engine::{
 };
 use scsp_profile::Profile;
 use scsp_wire::{
-    Envelope, FamilyId, Message as Packet, MessageType, ProtocolId, ServerGroupId, ServerId,
+    Envelope, FamilyId, Message as Packet, MessageType, ProtocolId, Record, Records, ServerGroupId,
+    ServerId,
 };
 
 /// The only instance of most setups.
@@ -106,6 +107,9 @@ pub(crate) enum Note {
     ToShard(ToShard),
 }
 
+/// Key and originator id of an entry.
+type Names = (Vec<u8>, Vec<u8>);
+
 /// Number of a core of a hub: 0 is `Control`, then the shards.
 type Core = usize;
 
@@ -115,7 +119,7 @@ struct Watch {
     /// Shards in which CSU messages may flow.
     open: BTreeSet<Core>,
     /// What the outstanding CSUS asks for, and when it was sent.
-    solicited: Option<(Time, BTreeSet<(Vec<u8>, Vec<u8>)>)>,
+    solicited: Option<(Time, BTreeSet<Names>)>,
     /// The master's CA that waits for its answer.
     unanswered_ca: Option<u32>,
 }
@@ -243,13 +247,22 @@ impl Hub {
                 watch.unanswered_ca = None;
             }
             ToShard::Batch {
-                kind: BatchKind::Request | BatchKind::Reply | BatchKind::Solicit,
+                dcs,
+                kind: BatchKind::Request,
+                bytes,
                 ..
+            } => {
+                self.watch_records(*dcs, Records::over(bytes));
             }
+            ToShard::Packet { dcs, bytes } => {
+                let envelope = Envelope::parse(bytes).expect("it was parsed before");
+                self.watch_received(*dcs, &envelope);
+            }
+            ToShard::Batch { .. }
             | ToShard::NextPage { .. }
             | ToShard::Summaries { .. }
+            | ToShard::Offer { .. }
             | ToShard::Turn { .. }
-            | ToShard::Packet { .. }
             | ToShard::Release { .. } => {}
         }
     }
@@ -293,15 +306,17 @@ impl Hub {
             Ok(Packet::Ca(ca)) if watch.unanswered_ca == Some(ca.seq.0) => {
                 watch.unanswered_ca = None;
             }
-            Ok(Packet::CsuRequest(request)) => {
-                if let Some((_, asked)) = &mut watch.solicited {
-                    for record in request.records() {
-                        let summary = record.summary;
-                        asked.remove(&(summary.key.to_vec(), summary.originator.to_vec()));
-                    }
-                }
-            }
+            Ok(Packet::CsuRequest(request)) => self.watch_records(dcs, request.records()),
             Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// What came is not outstanding any more.
+    fn watch_records<'a>(&mut self, dcs: DcsIndex, records: impl Iterator<Item = Record<'a>>) {
+        if let Some((_, asked)) = &mut self.watches[dcs.index()].solicited {
+            for summary in records.map(|record| record.summary) {
+                asked.remove(&(summary.key.to_vec(), summary.originator.to_vec()));
+            }
         }
     }
 
@@ -353,7 +368,11 @@ impl Hub {
                 assert!(csus.summaries().all(|it| it.hop_count == 1), "CSU-17");
                 if let Some((sent, open)) = &watch.solicited {
                     let waited = now.time.since(*sent) >= instance.csus_retransmit;
-                    assert!(open.is_empty() || waited, "CA-19: two CSUS outstanding");
+                    assert!(
+                        open.is_empty() || waited,
+                        "CA-19: core {core} asks again at {:?}, {open:?} open since {sent:?}",
+                        now.time
+                    );
                 }
                 let asked = csus
                     .summaries()

@@ -25,12 +25,20 @@ fn aligned_of(peers: &[u8]) -> Lab {
 }
 
 fn dropped(lab: &Lab, reason: Drop) -> u64 {
-    lab.hub.shards.iter().map(|shard| shard.packets().dropped[reason.index()]).sum()
+    lab.hub
+        .shards
+        .iter()
+        .map(|shard| shard.packets().dropped[reason.index()])
+        .sum()
 }
 
 fn outcomes(lab: &Lab, outcome: Outcome) -> u64 {
     let slot = Outcome::ALL.iter().position(|&it| it == outcome).unwrap();
-    lab.hub.shards.iter().map(|shard| shard.counters(I0).received[slot]).sum()
+    lab.hub
+        .shards
+        .iter()
+        .map(|shard| shard.counters(I0).received[slot])
+        .sum()
 }
 
 /// Goal: CSU messages are neither taken in nor sent in Negotiation and Summarize, and are in
@@ -59,8 +67,14 @@ fn csu_01_only_in_update_cache_and_aligned() {
     assert_eq!(lab.hub.control.ignored(), 6);
     lab.send(D0, &ca(901, "M", &[sum(b"news", 9, 1)]));
     assert_eq!(lab.alignment(D0), Update);
-    assert_eq!(records(&lab.sent(D0)), [rec(b"own", LSID, 1002, 16, b"again")]);
-    assert_eq!(replies(&lab.flood(D0, &[rec(b"key", 9, 1, 3, b"body")])), [sum(b"key", 9, 1)]);
+    assert_eq!(
+        records(&lab.sent(D0)),
+        [rec(b"own", LSID, 1002, 16, b"again")]
+    );
+    assert_eq!(
+        replies(&lab.flood(D0, &[rec(b"key", 9, 1, 3, b"body")])),
+        [sum(b"key", 9, 1)]
+    );
     lab.send(D0, &hello(&[]));
     lab.flood(D0, &[rec(b"late", 9, 1, 3, b"body")]);
     assert_eq!((lab.alignment(D0), lab.entry(b"late", 9)), (Down, None));
@@ -74,12 +88,18 @@ fn csu_02_changes_go_to_every_other_server() {
     let d2 = DcsIndex(2);
     assert_eq!(lab.publish(b"own", b"body"), 1000);
     for dcs in [D0, D1, d2] {
-        assert_eq!(lab.sent(dcs), [Msg::Request(vec![rec(b"own", LSID, 1000, 16, b"body")])]);
+        assert_eq!(
+            lab.sent(dcs),
+            [Msg::Request(vec![rec(b"own", LSID, 1000, 16, b"body")])]
+        );
     }
     let sent = lab.flood(D1, &[rec(b"key", 1, 5, 9, b"body")]);
     assert_eq!(sent, [Msg::Reply(vec![sum(b"key", 1, 5)])]);
     for dcs in [D0, d2] {
-        assert_eq!(lab.sent(dcs), [Msg::Request(vec![rec(b"key", 1, 5, 8, b"body")])]);
+        assert_eq!(
+            lab.sent(dcs),
+            [Msg::Request(vec![rec(b"key", 1, 5, 8, b"body")])]
+        );
     }
     assert_eq!(lab.entry(b"key", 1), Some((5, b"body".to_vec())));
 }
@@ -104,7 +124,10 @@ fn csu_03_newer_is_the_larger_signed_sequence() {
         assert_eq!(held == (seq, body.to_vec()), newer, "{seq}");
         assert_eq!(!lab.sent(D1).is_empty(), newer, "{seq}");
     }
-    lab.flood(D0, &[rec(b"key", 4, -9, 3, b"b"), rec(b"keys", 3, -9, 3, b"b")]);
+    lab.flood(
+        D0,
+        &[rec(b"key", 4, -9, 3, b"b"), rec(b"keys", 3, -9, 3, b"b")],
+    );
     assert_eq!(lab.hub.entries().len(), 3);
 }
 
@@ -121,9 +144,9 @@ fn csu_04_each_record_is_acknowledged() {
     let mut unacknowledged = 0_u64;
     for chunk in 0..150_u32 {
         let one = |n: u32| {
-            let mut rec = rec(b"k", 3, 1, 1, b"");
-            rec.sum.originator = scsp_wire::ServerId::from_bytes(&(chunk * 1000 + n).to_be_bytes()).unwrap();
-            rec.body = b"b".to_vec();
+            let number = (chunk * 1000 + n).to_be_bytes();
+            let mut rec = rec(&number, 3, 1, 1, b"b");
+            rec.sum.originator = scsp_wire::ServerId::from_bytes(&number).unwrap();
             rec
         };
         let recs: Vec<_> = (1..=1000).map(one).collect();
@@ -156,20 +179,29 @@ fn csu_06_unacknowledged_records_are_resent() {
     lab.publish(b"b", b"body");
     lab.sent(D0);
     lab.sent(D1);
-    lab.send(D1, &Msg::Reply(vec![sum(b"a", LSID, 1000), sum(b"b", LSID, 1000)]));
+    lab.send(
+        D1,
+        &Msg::Reply(vec![sum(b"a", LSID, 1000), sum(b"b", LSID, 1000)]),
+    );
     lab.send(D0, &Msg::Reply(vec![sum(b"a", LSID, 1000)]));
     lab.wait(millis(999));
     assert_eq!(lab.sent(D0), []);
     for _ in 0..5 {
         lab.wait(millis(1));
-        assert_eq!(lab.sent(D0), [Msg::Request(vec![rec(b"b", LSID, 1000, 16, b"body")])]);
+        assert_eq!(
+            lab.sent(D0),
+            [Msg::Request(vec![rec(b"b", LSID, 1000, 16, b"body")])]
+        );
         lab.wait(millis(999));
         assert_eq!((lab.sent(D0), lab.alignment(D0)), (vec![], Aligned));
     }
     lab.wait(millis(1));
     assert_eq!((lab.sent(D0), lab.hub.hello(D0)), (vec![], Waiting));
     assert_eq!((lab.sent(D1), lab.alignment(D1)), (vec![], Aligned));
-    let slot = Abnormal::ALL.iter().position(|&it| it == Abnormal::CsuRetransmit).unwrap();
+    let slot = Abnormal::ALL
+        .iter()
+        .position(|&it| it == Abnormal::CsuRetransmit)
+        .unwrap();
     assert_eq!(lab.hub.peer(D0).abnormal[slot], 1);
 }
 
@@ -186,7 +218,10 @@ fn csu_07_queue_holds_the_newest_instance() {
     // The acknowledgement of the old one is late and counts for nothing.
     lab.send(D0, &Msg::Reply(vec![sum(b"a", LSID, 1000)]));
     lab.wait(secs(1));
-    assert_eq!(lab.sent(D0), [Msg::Request(vec![rec(b"a", LSID, 1001, 16, b"two")])]);
+    assert_eq!(
+        lab.sent(D0),
+        [Msg::Request(vec![rec(b"a", LSID, 1001, 16, b"two")])]
+    );
     lab.send(D0, &Msg::Reply(vec![sum(b"a", LSID, 1001)]));
     assert_eq!(lab.hub.home(b"a").queue_len(D0), 0);
 }
@@ -211,12 +246,25 @@ fn csu_07_a_newer_record_from_elsewhere() {
 #[test]
 fn csu_08_replies() {
     let mut lab = aligned();
-    lab.flood(D1, &[rec(b"a", 1, 5, 4, b"body"), rec(b"b", 1, 5, 4, b"body"), rec(b"c", 1, 5, 4, b"body")]);
+    lab.flood(
+        D1,
+        &[
+            rec(b"a", 1, 5, 4, b"body"),
+            rec(b"b", 1, 5, 4, b"body"),
+            rec(b"c", 1, 5, 4, b"body"),
+        ],
+    );
     lab.sent(D0);
-    lab.send(D0, &Msg::Reply(vec![sum(b"a", 1, 5), sum(b"b", 1, 4), sum(b"c", 1, 6)]));
+    lab.send(
+        D0,
+        &Msg::Reply(vec![sum(b"a", 1, 5), sum(b"b", 1, 4), sum(b"c", 1, 6)]),
+    );
     assert_eq!(lab.sent(D0), [Msg::Csus(vec![sum(b"c", 1, 6)])]);
     for (key, queued) in [(b"a", 0), (b"b", 1), (b"c", 0)] {
-        assert_eq!(lab.hub.home(key).queue_len(D0) > 0 && lab.has_queued(key), queued == 1);
+        assert_eq!(
+            lab.hub.home(key).queue_len(D0) > 0 && lab.has_queued(key),
+            queued == 1
+        );
     }
     // The newer record comes, and goes on (D-06).
     lab.sent(D1);
@@ -244,11 +292,20 @@ fn csu_09_older_and_equal_records() {
     lab.flood(D0, &[rec(b"a", 9, 5, 4, b"held")]);
     lab.sent(D1);
     for seq in [4, 5] {
-        assert_eq!(lab.flood(D0, &[rec(b"a", 9, seq, 4, b"other")]), [Msg::Reply(vec![sum(b"a", 9, 5)])]);
+        assert_eq!(
+            lab.flood(D0, &[rec(b"a", 9, seq, 4, b"other")]),
+            [Msg::Reply(vec![sum(b"a", 9, 5)])]
+        );
         assert_eq!(lab.entry(b"a", 9), Some((5, b"held".to_vec())));
         assert_eq!(lab.sent(D1), []);
     }
-    assert_eq!((outcomes(&lab, Outcome::Older), outcomes(&lab, Outcome::Duplicate)), (1, 1));
+    assert_eq!(
+        (
+            outcomes(&lab, Outcome::Older),
+            outcomes(&lab, Outcome::Duplicate)
+        ),
+        (1, 1)
+    );
 }
 
 /// Goal: a CSUS is answered to its sender alone with full records of hop count 1, which are
@@ -256,7 +313,10 @@ fn csu_09_older_and_equal_records() {
 #[test]
 fn csu_10_solicits_are_answered() {
     let mut lab = aligned();
-    lab.flood(D1, &[rec(b"a", 1, 5, 4, b"body"), rec(b"b", 1, 5, 4, b"body")]);
+    lab.flood(
+        D1,
+        &[rec(b"a", 1, 5, 4, b"body"), rec(b"b", 1, 5, 4, b"body")],
+    );
     lab.sent(D0);
     lab.send(D0, &Msg::Reply(vec![sum(b"a", 1, 5), sum(b"b", 1, 5)]));
     lab.send(D0, &Msg::Csus(vec![sum(b"a", 1, 5), sum(b"b", 1, 4)]));
@@ -273,9 +333,16 @@ fn csu_10_solicits_are_answered() {
 fn csu_11_null_records() {
     let mut lab = aligned();
     lab.flood(D0, &[rec(b"held", 9, 3, 4, b"body")]);
-    lab.send(D0, &Msg::Csus(vec![sum(b"gone", 9, 7).hops(3), sum(b"held", 9, 4)]));
+    lab.send(
+        D0,
+        &Msg::Csus(vec![sum(b"gone", 9, 7).hops(3), sum(b"held", 9, 4)]),
+    );
     let null = |key, seq| sum(key, 9, seq).null().with(b"");
-    let mut expected = vec![null(b"gone", 7), null(b"held", 4), rec(b"held", 9, 3, 1, b"body")];
+    let mut expected = vec![
+        null(b"gone", 7),
+        null(b"held", 4),
+        rec(b"held", 9, 3, 1, b"body"),
+    ];
     expected.sort_by_key(|rec| (rec.sum.key.clone(), rec.sum.seq));
     let mut sent = records(&lab.sent(D0));
     sent.sort_by_key(|rec| (rec.sum.key.clone(), rec.sum.seq));
@@ -299,7 +366,10 @@ fn csu_12_implicit_acknowledgement() {
     let sent = lab.flood(D0, &[rec(b"a", 1, 5, 4, b"body")]);
     assert_eq!(sent, [Msg::Reply(vec![sum(b"a", 1, 5)])]);
     lab.wait(secs(5));
-    assert_eq!((lab.sent(D0), lab.hub.home(b"a").queue_len(D0)), (vec![], 0));
+    assert_eq!(
+        (lab.sent(D0), lab.hub.home(b"a").queue_len(D0)),
+        (vec![], 0)
+    );
 }
 
 /// Goal: CSU Requests and Replies are for LSID or for all ones of any length, else discarded.
@@ -319,12 +389,22 @@ fn csu_13_receiver_ids() {
     ] {
         let key = [to, b"#"].concat();
         let key = &key[..key.len().min(20)];
-        lab.send_as(D0, from.as_bytes(), to, &Msg::Request(vec![rec(key, 9, 1, 3, b"body")]));
+        lab.send_as(
+            D0,
+            from.as_bytes(),
+            to,
+            &Msg::Request(vec![rec(key, 9, 1, 3, b"body")]),
+        );
         assert_eq!(lab.sent(D0).len(), usize::from(taken), "{to:?}");
         lab.publish(b"own", b"body");
         let seq = lab.entry(b"own", LSID).unwrap().0;
         lab.sent(D0);
-        lab.send_as(D0, from.as_bytes(), to, &Msg::Reply(vec![sum(b"own", LSID, seq)]));
+        lab.send_as(
+            D0,
+            from.as_bytes(),
+            to,
+            &Msg::Reply(vec![sum(b"own", LSID, seq)]),
+        );
         assert_eq!(lab.hub.home(b"own").queue_len(D0) == 0, taken, "{to:?}");
     }
     assert_eq!(dropped(&lab, Drop::Receiver), 8);
@@ -339,7 +419,13 @@ fn csu_16_hop_counts() {
     lab.align(D1);
     lab.publish(b"own", b"body");
     assert_eq!(records(&lab.sent(D1))[0].sum.hop_count, 7);
-    for (arrives, leaves) in [(0, None), (1, None), (2, Some(1)), (3, Some(2)), (65_535, Some(65_534))] {
+    for (arrives, leaves) in [
+        (0, None),
+        (1, None),
+        (2, Some(1)),
+        (3, Some(2)),
+        (65_535, Some(65_534)),
+    ] {
         let key = format!("{arrives}").into_bytes();
         let sent = lab.flood(D0, &[rec(&key, 9, 1, arrives, b"body")]);
         assert_eq!(replies(&sent), [sum(&key, 9, 1)]);
@@ -355,7 +441,10 @@ fn csu_16_hop_counts() {
 fn csu_17_summaries_have_hop_count_one() {
     let mut lab = Lab::new(&[9, 1]);
     lab.align(D1);
-    assert_eq!(lab.flood(D1, &[rec(b"a", 1, 1, 9, b"b")]), [Msg::Reply(vec![sum(b"a", 1, 1)])]);
+    assert_eq!(
+        lab.flood(D1, &[rec(b"a", 1, 1, 9, b"b")]),
+        [Msg::Reply(vec![sum(b"a", 1, 1)])]
+    );
     lab.open(D0);
     lab.send(D0, &ca(900, "MIO", &[]));
     assert_eq!(lab.sent(D0), [ca(900, "", &[sum(b"a", 1, 1)])]);
@@ -378,13 +467,19 @@ fn csu_18_sequences_start_low_and_count() {
     assert_eq!(lab.publish(b"own", b"body"), CsaSeq::FIRST.get() + 4);
     // Chosen sequences: above the current one, up to 2^31-2; beyond, nothing is left.
     let mut choose = |seq: i32| {
-        lab.hub.home(b"own").publish(now, I0, b"own", b"body", CsaSeq::new(seq)).map(CsaSeq::get)
+        lab.hub
+            .home(b"own")
+            .publish(now, I0, b"own", b"body", CsaSeq::new(seq))
+            .map(CsaSeq::get)
     };
     assert_eq!(choose(10), Ok(10));
     assert!(matches!(choose(10), Err(Refusal::Sequence { min: 11, .. })));
     assert!(matches!(choose(i32::MAX), Err(Refusal::Sequence { .. })));
     assert_eq!(choose(i32::MAX - 1), Ok(i32::MAX - 1));
-    assert_eq!(lab.hub.home(b"own").publish(now, I0, b"own", b"b", None), Err(Refusal::Exhausted));
+    assert_eq!(
+        lab.hub.home(b"own").publish(now, I0, b"own", b"b", None),
+        Err(Refusal::Exhausted)
+    );
 }
 
 /// Goal: after a restart the first own change takes the sequence that neighbours remember, or 0,
@@ -409,19 +504,37 @@ fn csu_20_restart_increment() {
 #[test]
 fn csu_05_packets_keep_their_limits() {
     for max_records in [0, 1, 3] {
-        let limits = DcsSetup { packet_limit: 300, max_records, ..dcs() };
+        let limits = DcsSetup {
+            packet_limit: 300,
+            max_records,
+            ..dcs()
+        };
         let mut lab = Lab::with(&[9], |setup| setup.dcs = vec![limits]);
         lab.align(D0);
         let now = lab.now();
         for n in 0..40 {
-            lab.hub.home(&[n]).publish(now, I0, &[n], &[n; 60], None).unwrap();
+            lab.hub
+                .home(&[n])
+                .publish(now, I0, &[n], &[n; 60], None)
+                .unwrap();
         }
         lab.collect();
         let sent = lab.sent(D0);
-        let lens: Vec<_> = sent.iter().map(|msg| records(std::slice::from_ref(msg)).len()).collect();
+        let lens: Vec<_> = sent
+            .iter()
+            .map(|msg| records(std::slice::from_ref(msg)).len())
+            .collect();
         assert_eq!(lens.iter().sum::<usize>(), 40);
-        let full = if max_records == 0 { 3 } else { usize::from(max_records) };
-        assert_eq!(lens.iter().filter(|len| **len == full).count(), lens.iter().filter(|len| **len > 0).count() - lens.iter().filter(|len| **len < full).count());
+        let full = if max_records == 0 {
+            3
+        } else {
+            usize::from(max_records)
+        };
+        assert_eq!(
+            lens.iter().filter(|len| **len == full).count(),
+            lens.iter().filter(|len| **len > 0).count()
+                - lens.iter().filter(|len| **len < full).count()
+        );
         assert!(lens.iter().all(|len| *len <= full), "{lens:?}");
         lab.wait(secs(1));
         assert_eq!(records(&lab.sent(D0)).len(), 40);
@@ -435,9 +548,15 @@ fn csu_05_window() {
     let mut lab = aligned_of(&[9]);
     let now = lab.now();
     for n in 0..100_u8 {
-        lab.hub.home(&[n]).publish(now, I0, &[n], &[n; 4000], None).unwrap();
+        lab.hub
+            .home(&[n])
+            .publish(now, I0, &[n], &[n; 4000], None)
+            .unwrap();
     }
-    lab.hub.home(b"large").publish(now, I0, b"large", &[0; 65_000], None).unwrap();
+    lab.hub
+        .home(b"large")
+        .publish(now, I0, b"large", &vec![0; 65_000], None)
+        .unwrap();
     lab.collect();
     let mut left: std::collections::BTreeSet<_> = (0..100_u8).map(|n| vec![n]).collect();
     left.insert(b"large".to_vec());
@@ -453,7 +572,10 @@ fn csu_05_window() {
         for rec in &sent {
             left.remove(&rec.sum.key);
         }
-        let acks = sent.iter().map(|rec| sum(&rec.sum.key, LSID, rec.sum.seq)).collect();
+        let acks = sent
+            .iter()
+            .map(|rec| sum(&rec.sum.key, LSID, rec.sum.seq))
+            .collect();
         lab.send(D0, &Msg::Reply(acks));
     }
     assert!(left.is_empty(), "{left:?}");
@@ -469,9 +591,11 @@ fn csu_05_unsendable_records_block_nothing() {
     lab.align(D0);
     // The second neighbour has the longest id there is.
     let us = id(LSID);
-    lab.send_as(D1, long.as_bytes(), us.as_bytes(), &hello(&[LSID]));
-    assert_eq!(lab.hub.hello(D1), Bidirectional);
     let now = lab.now();
+    let bytes = hello(&[LSID]).build(&lab.hub.setup, D1, long.as_bytes(), us.as_bytes());
+    lab.hub.receive(now, D1, &bytes);
+    lab.hub.settle(now);
+    assert_eq!(lab.hub.hello(D1), Bidirectional);
     let bytes = ca(900, "MIO", &[]).build(&lab.hub.setup, D1, long.as_bytes(), us.as_bytes());
     lab.hub.receive(now, D1, &bytes);
     lab.hub.settle(now);
@@ -482,7 +606,12 @@ fn csu_05_unsendable_records_block_nothing() {
     lab.hub.out.clear();
     let body = vec![7; 65_300];
     for (key, body) in [(b"a", &body[..]), (b"b", b"small")] {
-        let bytes = Msg::Request(vec![rec(key, 9, 1, 4, body)]).build(&lab.hub.setup, D0, id(9).as_bytes(), us.as_bytes());
+        let bytes = Msg::Request(vec![rec(key, 9, 1, 4, body)]).build(
+            &lab.hub.setup,
+            D0,
+            id(9).as_bytes(),
+            us.as_bytes(),
+        );
         lab.hub.receive(now, D0, &bytes);
         lab.hub.settle(now);
     }
@@ -497,9 +626,15 @@ fn csu_05_unsendable_records_block_nothing() {
 #[test]
 fn csu_06_nothing_is_overdue_at_time_zero() {
     use scsp_engine::{Now, Setup, Time};
-    let mut setup = Setup { instances: vec![opaque_instance()], ..crate::support::setup(LSID, 1, 1) };
+    let mut setup = Setup {
+        instances: vec![opaque_instance()],
+        ..crate::support::setup(LSID, 1, 1)
+    };
     setup.instances[0].boot_hold = secs(0);
-    let start = Now { time: Time::ZERO, unix_ms: at(secs(0)).unix_ms };
+    let start = Now {
+        time: Time::ZERO,
+        unix_ms: at(secs(0)).unix_ms,
+    };
     let mut hub = crate::support::Hub::new(setup, start);
     hub.settle(start);
     for msg in [hello(&[LSID]), ca(900, "MIO", &[]), ca(901, "M", &[])] {
@@ -507,7 +642,9 @@ fn csu_06_nothing_is_overdue_at_time_zero() {
         hub.receive(start, D0, &bytes);
         hub.settle(start);
     }
-    hub.home(b"a").publish(start, I0, b"a", b"body", None).unwrap();
+    hub.home(b"a")
+        .publish(start, I0, b"a", b"body", None)
+        .unwrap();
     hub.settle(start);
     hub.out.clear();
     hub.tick(start);

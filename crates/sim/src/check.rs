@@ -1,0 +1,363 @@
+//! What is watched of every packet and every record, beside the cores and without asking them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use scsp_engine::{alignment, hello};
+use scsp_wire::{Ca, Envelope, Message, MessageType, ServerId, Summary};
+
+use crate::client;
+use crate::plan::Plan;
+use crate::report::Check;
+
+/// Messages between cores that a record may take from its packet to the shard that owns it, when
+/// `Control` has to say first whether it may flow.
+const ROUNDABOUT: u64 = 4;
+
+/// A violation without its moment.
+pub(crate) type Violation = (Check, String);
+
+/// What has to hold for a packet that is sent.
+pub(crate) struct Rules<'a> {
+    pub(crate) now: u64,
+    pub(crate) own: &'a ServerId,
+    pub(crate) neighbour: &'a ServerId,
+    pub(crate) packet_limit: usize,
+    pub(crate) hello_interval: Duration,
+    pub(crate) csus_retransmit: Duration,
+    /// How much later than `Control` a shard may learn of a change.
+    pub(crate) lag: u64,
+}
+
+/// What one hub and DCS did so far in this run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watch {
+    /// When the last Hello was sent, while the next one is expected in time.
+    pub(crate) hello_sent_at: Option<u64>,
+    is_bidirectional: bool,
+    left_bidirectional_at: Option<u64>,
+    is_updating: bool,
+    left_updating_at: Option<u64>,
+    /// The last CA message.
+    ca: Vec<u8>,
+    /// New CA messages that may be sent: one per message received and per negotiation.
+    ca_credit: u8,
+    csus_sent_at: Option<u64>,
+    /// What the last CSUS asked for and has not come, see [`fold`].
+    csus_open: Vec<u64>,
+    /// What came lately, and when: a CSUS under construction may ask for it nevertheless.
+    came: VecDeque<(u64, u64)>,
+    /// Aligned at least once.
+    pub(crate) was_aligned: bool,
+}
+
+impl Watch {
+    /// The hello machine moved.
+    pub(crate) fn hello_moved(&mut self, now: u64, from: hello::State, to: hello::State) {
+        self.is_bidirectional = to == hello::State::Bidirectional;
+        if from == hello::State::Bidirectional {
+            self.left_bidirectional_at = Some(now);
+        }
+        if to == hello::State::Down {
+            self.hello_sent_at = None;
+        }
+    }
+
+    /// The alignment machine moved.
+    pub(crate) fn alignment_moved(
+        &mut self,
+        now: u64,
+        from: alignment::State,
+        to: alignment::State,
+    ) {
+        if from.is_updating() && !to.is_updating() {
+            self.left_updating_at = Some(now);
+        }
+        self.is_updating = to.is_updating();
+        self.was_aligned |= to == alignment::State::Aligned;
+        if to == alignment::State::Negotiation {
+            self.credit_ca();
+        }
+        if to != alignment::State::Aligned {
+            self.csus_open.clear();
+        }
+    }
+
+    fn credit_ca(&mut self) {
+        self.ca_credit = (self.ca_credit + 1).min(2);
+    }
+
+    /// A whole packet of the neighbour arrived; a shard may be `lag` behind.
+    pub(crate) fn received(&mut self, now: u64, lag: u64, message: &Message<'_>) {
+        match message {
+            Message::Ca(_) => self.credit_ca(),
+            Message::CsuRequest(request) => {
+                while self
+                    .came
+                    .front()
+                    .is_some_and(|(at, _)| at + ROUNDABOUT * lag < now)
+                {
+                    self.came.pop_front();
+                }
+                for record in request.records() {
+                    let name = fold(&record.summary);
+                    self.csus_open.retain(|open| *open != name);
+                    self.came.push_back((now, name));
+                }
+            }
+            Message::CsuReply(_) | Message::Csus(_) | Message::Hello(_) => {}
+        }
+    }
+
+    /// Judges a packet that is about to be sent.
+    pub(crate) fn sent(
+        &mut self,
+        rules: &Rules<'_>,
+        bytes: &[u8],
+    ) -> Result<MessageType, Violation> {
+        let whole = |error| (Check::Packet, format!("{error:?} in what was sent"));
+        let envelope = Envelope::parse(bytes).map_err(whole)?;
+        let message = envelope.open().map_err(whole)?;
+        let kind = envelope.message_type();
+        if envelope.bytes().len() != bytes.len() || envelope.sender() != rules.own.as_bytes() {
+            return Err((Check::Packet, format!("{kind:?} with wrong size or sender")));
+        }
+        if bytes.len() > rules.packet_limit && envelope.record_count() != 1 {
+            let (len, limit) = (bytes.len(), rules.packet_limit);
+            return Err((
+                Check::Packet,
+                format!("{kind:?} of {len} octets, limit {limit}"),
+            )); // D-14
+        }
+        let addressed = envelope.receiver() == rules.neighbour.as_bytes();
+        if !addressed && (kind != MessageType::Hello || !envelope.receiver().is_empty()) {
+            return Err((Check::Packet, format!("{kind:?} to another receiver id")));
+        }
+        let lately = |at: Option<u64>, lag| at.is_some_and(|at| at + lag >= rules.now);
+        match kind {
+            MessageType::Hello => self.hello(rules)?,
+            MessageType::Ca => {
+                if !self.is_bidirectional && !lately(self.left_bidirectional_at, 0) {
+                    return Err((Check::BeforeBidirectional, "CA".into()));
+                }
+            }
+            MessageType::CsuRequest | MessageType::CsuReply | MessageType::Csus => {
+                if !self.is_updating && !lately(self.left_updating_at, rules.lag) {
+                    return Err((Check::BeforeUpdate, format!("{kind:?}")));
+                }
+            }
+        }
+        self.records(rules, &message, bytes)?;
+        Ok(kind)
+    }
+
+    /// H-03.
+    fn hello(&mut self, rules: &Rules<'_>) -> Result<(), Violation> {
+        let before = self.hello_sent_at.replace(rules.now);
+        let gap = before.map(|at| Duration::from_nanos(rules.now - at));
+        match gap {
+            Some(gap) if gap > rules.hello_interval => {
+                Err((Check::HelloGap, format!("{gap:?} after the last Hello")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn records(
+        &mut self,
+        rules: &Rules<'_>,
+        message: &Message<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        let alone = |hop_count: u16| match hop_count {
+            1 => Ok(()),
+            _ => Err((Check::HopCount, format!("{hop_count} in a summary"))), // CSU-17
+        };
+        match message {
+            Message::Hello(_) => Ok(()),
+            Message::Ca(ca) => {
+                ca.summaries()
+                    .try_for_each(|summary| alone(summary.hop_count))?;
+                self.ca(ca, bytes)
+            }
+            Message::CsuReply(reply) => reply
+                .summaries()
+                .try_for_each(|summary| alone(summary.hop_count)),
+            Message::Csus(csus) => {
+                csus.summaries()
+                    .try_for_each(|summary| alone(summary.hop_count))?;
+                let due = self
+                    .csus_sent_at
+                    .map(|at| Duration::from_nanos(rules.now - at) >= rules.csus_retransmit);
+                if !self.csus_open.is_empty() && due == Some(false) {
+                    let open = self.csus_open.len();
+                    return Err((
+                        Check::CsusOutstanding,
+                        format!("{open} records not answered"),
+                    ));
+                }
+                self.csus_sent_at = Some(rules.now);
+                let lately = |name| {
+                    let came = |(at, it): &(u64, u64)| {
+                        *it == name && at + ROUNDABOUT * rules.lag >= rules.now
+                    };
+                    self.came.iter().any(came)
+                };
+                let asked = csus.summaries().map(|summary| fold(&summary));
+                self.csus_open = asked.filter(|name| !lately(*name)).collect();
+                Ok(())
+            }
+            Message::CsuRequest(request) => {
+                let spent = request
+                    .records()
+                    .find(|record| record.summary.hop_count == 0);
+                match spent {
+                    Some(record) => {
+                        Err((Check::HopCount, format!("0 in {:?}", record.summary))) // CSU-16
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// CA-07: a CA message is new only when something called for it.
+    fn ca(&mut self, ca: &Ca<'_>, bytes: &[u8]) -> Result<(), Violation> {
+        if self.ca == bytes {
+            return Ok(()); // It is resent.
+        }
+        if self.ca_credit == 0 {
+            return Err((Check::CaOutstanding, format!("sequence {}", ca.seq)));
+        }
+        self.ca_credit -= 1;
+        self.ca.clear();
+        self.ca.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A number for (key, originator).
+fn fold(summary: &Summary<'_>) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01B3;
+    let octets = summary.key.iter().chain([&0xFF]).chain(summary.originator);
+    octets.fold(0xCBF2_9CE4_8422_2325, |hash, octet| {
+        (hash ^ u64::from(*octet)).wrapping_mul(PRIME)
+    })
+}
+
+/// The sequences that a hub holds and has originated, in this run.
+#[derive(Clone, Debug)]
+pub(crate) struct SequenceWatch {
+    hubs: usize,
+    /// By chain, see [`client::chain`].
+    held: Vec<Option<i32>>,
+    /// Largest sequence originated, by chain.
+    originated: Vec<Option<i32>>,
+}
+
+impl SequenceWatch {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let chains = client::chains_len(plan);
+        let none = vec![None; chains];
+        Self {
+            hubs: plan.hubs.len(),
+            held: none.clone(),
+            originated: none,
+        }
+    }
+
+    /// An entry was looked at: it must not have gone backwards unless it had gone.
+    pub(crate) fn held(&mut self, chain: usize, seq: Option<i32>) -> Result<(), Violation> {
+        let before = std::mem::replace(&mut self.held[chain], seq);
+        match (before, seq) {
+            (Some(before), Some(seq)) if seq < before => {
+                let hub = chain % self.hubs;
+                Err((
+                    Check::Sequence,
+                    format!("record of hub {hub} from {before} to {seq}"),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every own change has a sequence above all before it (CSU-18).
+    pub(crate) fn originated(&mut self, chain: usize, seq: i32) -> Result<(), Violation> {
+        match self.originated[chain].replace(seq) {
+            Some(before) if seq <= before => {
+                Err((Check::Sequence, format!("originated {seq} after {before}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Chains that were held when last looked at.
+    pub(crate) fn present(&self) -> impl Iterator<Item = usize> {
+        self.held
+            .iter()
+            .enumerate()
+            .filter(|(_, seq)| seq.is_some())
+            .map(|(chain, _)| chain)
+    }
+}
+
+/// Groups of hubs that are connected through hubs which are `alive`.
+pub(crate) fn components(
+    hubs: usize,
+    links: &[(usize, usize)],
+    alive: impl Fn(usize) -> bool,
+) -> Vec<Vec<usize>> {
+    let mut group: Vec<usize> = (0..hubs).collect();
+    for _ in 0..hubs {
+        for &(a, b) in links.iter().filter(|(a, b)| alive(*a) && alive(*b)) {
+            let least = group[a].min(group[b]);
+            (group[a], group[b]) = (least, least);
+        }
+    }
+    (0..hubs)
+        .map(|root| {
+            (0..hubs)
+                .filter(|hub| alive(*hub) && group[*hub] == root)
+                .collect()
+        })
+        .filter(|members: &Vec<usize>| !members.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: CSU-03, a sequence that goes backwards is noticed; one that comes anew after its
+    /// entry had gone is not.
+    #[test]
+    fn csu_03_sequences_going_backwards() {
+        let plan = Plan::new(0, None, None);
+        let mut watch = SequenceWatch::new(&plan);
+        assert!(watch.held(0, Some(5)).is_ok());
+        assert!(watch.held(0, Some(5)).is_ok());
+        assert_eq!(watch.held(0, Some(4)).unwrap_err().0, Check::Sequence);
+        assert!(watch.held(0, None).is_ok());
+        assert!(watch.held(0, Some(1)).is_ok());
+        assert_eq!(watch.present().collect::<Vec<_>>(), [0]);
+    }
+
+    /// Goal: CSU-18, an own change that repeats a sequence is noticed.
+    #[test]
+    fn csu_18_repeated_sequences() {
+        let plan = Plan::new(0, None, None);
+        let mut watch = SequenceWatch::new(&plan);
+        assert!(watch.originated(0, 5).is_ok());
+        assert!(watch.originated(0, 6).is_ok());
+        assert_eq!(watch.originated(0, 6).unwrap_err().0, Check::Sequence);
+    }
+
+    /// Goal: hubs are grouped by what connects them, through living hubs only.
+    #[test]
+    fn groups_of_hubs() {
+        let links = [(0, 1), (1, 2), (2, 3)];
+        assert_eq!(components(4, &links, |_| true), [vec![0, 1, 2, 3]]);
+        assert_eq!(components(4, &links, |hub| hub != 1), [vec![0], vec![2, 3]]);
+        assert!(components(4, &links, |_| false).is_empty());
+    }
+}

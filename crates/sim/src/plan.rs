@@ -1,0 +1,383 @@
+//! What a seed decides: the hubs, the links between them, the clients' work and every fault with
+//! its moment. A plan is data, so that a failing one can be shrunk by leaving faults out.
+
+mod faults;
+
+use std::time::Duration;
+
+use scsp_wire::ServerId;
+
+use crate::link::Quality;
+use crate::rng::{Rng, Stream};
+
+pub(crate) use faults::{Fault, FaultKind};
+
+/// One millisecond of virtual time.
+pub(crate) const MS: u64 = 1_000_000;
+/// One second of virtual time.
+pub(crate) const SEC: u64 = 1_000 * MS;
+/// Most hubs in a world.
+const HUBS_MAX: u64 = 7;
+
+/// How hubs are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Topology {
+    /// Each with the next.
+    Line,
+    /// A line whose ends meet.
+    Ring,
+    /// All with the first.
+    Star,
+    /// Each with each.
+    Mesh,
+    /// Each with a random earlier one.
+    Tree,
+}
+
+impl Topology {
+    /// Every topology.
+    pub const ALL: [Self; 5] = [Self::Line, Self::Ring, Self::Star, Self::Mesh, Self::Tree];
+
+    fn links(self, hubs: usize, rng: &mut Rng) -> Vec<(usize, usize)> {
+        match self {
+            Self::Line => (1..hubs).map(|hub| (hub - 1, hub)).collect(),
+            Self::Ring => {
+                let close = (hubs > 2).then_some((0, hubs.saturating_sub(1)));
+                (1..hubs).map(|hub| (hub - 1, hub)).chain(close).collect()
+            }
+            Self::Star => (1..hubs).map(|hub| (0, hub)).collect(),
+            Self::Mesh => (1..hubs)
+                .flat_map(|hub| (0..hub).map(move |other| (other, hub)))
+                .collect(),
+            Self::Tree => (1..hubs).map(|hub| (rng.index(hub), hub)).collect(),
+        }
+    }
+}
+
+/// What the faults of a plan are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// Anything at any time.
+    Chaos,
+    /// Some hubs start late, into a group that has state.
+    LateJoiner,
+    /// A hub dies and never comes back.
+    GoneForGood,
+    /// The group is in two parts for most of the time, with writes and deletes on both sides.
+    LongPartition,
+    /// Every hub crashes again and again, at times all at once.
+    RestartStorm,
+    /// Every link loses 30 % of all packets; every adjacency has to align nevertheless.
+    HeavyLoss,
+    /// Wall clocks are seconds apart and are stepped.
+    Skew,
+}
+
+impl Scenario {
+    /// Every scenario.
+    pub const ALL: [Self; 7] = [
+        Self::Chaos,
+        Self::LateJoiner,
+        Self::GoneForGood,
+        Self::LongPartition,
+        Self::RestartStorm,
+        Self::HeavyLoss,
+        Self::Skew,
+    ];
+
+    fn of(rng: &mut Rng) -> Self {
+        match rng.below(20) {
+            0..8 => Self::Chaos,
+            8..10 => Self::LateJoiner,
+            10..12 => Self::GoneForGood,
+            12..15 => Self::LongPartition,
+            15..17 => Self::RestartStorm,
+            17 => Self::HeavyLoss,
+            _ => Self::Skew,
+        }
+    }
+}
+
+/// One hub.
+#[derive(Clone, Debug)]
+pub(crate) struct HubPlan {
+    pub(crate) id: ServerId,
+    pub(crate) shards: u16,
+    /// Wall clock minus true time, at the start.
+    pub(crate) clock_offset_ms: i64,
+    /// How much faster than true time the wall clock runs.
+    pub(crate) clock_drift_ppm: i64,
+    /// When it is started first.
+    pub(crate) starts_at: u64,
+}
+
+/// One instance that every hub serves.
+#[derive(Clone, Debug)]
+pub(crate) struct InstancePlan {
+    pub(crate) is_kv: bool,
+    /// Different keys that clients use.
+    pub(crate) keys: u16,
+}
+
+/// Timers and limits, the same on all hubs.
+#[derive(Clone, Debug)]
+pub(crate) struct Timing {
+    pub(crate) hello_interval_secs: u16,
+    pub(crate) dead_factor: u16,
+    pub(crate) ca_retransmit: Duration,
+    pub(crate) csus_retransmit: Duration,
+    pub(crate) csu_retransmit: Duration,
+    pub(crate) boot_hold: Duration,
+    pub(crate) hop_count: u16,
+}
+
+impl Timing {
+    /// The daemon's defaults.
+    const DEFAULT: Self = Self {
+        hello_interval_secs: 3,
+        dead_factor: 3,
+        ca_retransmit: Duration::from_secs(1),
+        csus_retransmit: Duration::from_secs(1),
+        csu_retransmit: Duration::from_secs(1),
+        boot_hold: Duration::from_secs(10),
+        hop_count: 16,
+    };
+}
+
+/// Everything a seed decides before the first event.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// How hubs are connected.
+    pub topology: Topology,
+    /// What the faults are about.
+    pub scenario: Scenario,
+    pub(crate) hubs: Vec<HubPlan>,
+    pub(crate) links: Vec<(usize, usize)>,
+    /// Octets of the largest packet, by link.
+    pub(crate) packet_limits: Vec<usize>,
+    /// Records per CSU Request at most; 0: as many as fit.
+    pub(crate) max_records: u16,
+    /// Neighbours' ids are configured (D-11).
+    pub(crate) expect_ids: bool,
+    pub(crate) instances: Vec<InstancePlan>,
+    pub(crate) timing: Timing,
+    /// What links do while faults are on, apart from the faults of the list.
+    pub(crate) quality: Quality,
+    /// Longest time a message between two cores of a hub takes.
+    pub(crate) core_delay_max: u64,
+    /// A core may run this much after its deadline.
+    pub(crate) lateness_max: u64,
+    /// A shard may collect packets this long before it is polled; 0: it is polled after each.
+    pub(crate) batch_max: u64,
+    /// Faults and writes end here.
+    pub(crate) calm_at: u64,
+    /// Writes end here, at `calm_at` or earlier.
+    pub(crate) writes_until: u64,
+    /// Mean time between two client operations.
+    pub(crate) write_gap: u64,
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl Plan {
+    /// The plan of `seed`; `topology` and `scenario` override what the seed says.
+    pub fn new(seed: u64, topology: Option<Topology>, scenario: Option<Scenario>) -> Self {
+        let rng = &mut Rng::new(seed, Stream::Plan);
+        let drawn = rng.pick(&Topology::ALL);
+        let topology = topology.unwrap_or(drawn);
+        let drawn = Scenario::of(rng);
+        let scenario = scenario.unwrap_or(drawn);
+        let count = usize::try_from(match rng.below(20) {
+            0 => 1,
+            1..5 => 2,
+            5..11 => 3,
+            11..15 => 4,
+            _ => rng.between(5, HUBS_MAX),
+        })
+        .expect("at most 7");
+        let links = topology.links(count, rng);
+        let calm_at = SEC
+            * match scenario {
+                Scenario::LongPartition => rng.between(25, 60),
+                Scenario::HeavyLoss => 400,
+                _ => rng.between(8, 35),
+            };
+        let hubs = hubs(count, scenario, calm_at, rng);
+        let limit = rng.pick(&[200, 576, 1472, 1472, 1472, 9000, 65_507]);
+        let packet_limits = links
+            .iter()
+            .map(|_| {
+                if rng.chance(200) {
+                    rng.pick(&[256, 1472, 4000])
+                } else {
+                    limit
+                }
+            })
+            .collect();
+        let mut plan = Self {
+            seed,
+            topology,
+            scenario,
+            packet_limits,
+            max_records: if rng.chance(150) {
+                rng.pick(&[1, 2, 5])
+            } else {
+                0
+            },
+            expect_ids: rng.chance(300),
+            instances: instances(rng),
+            timing: timing(count, rng),
+            quality: quality(scenario, rng),
+            core_delay_max: rng.pick(&[50_000, 200_000, 2 * MS, 20 * MS]),
+            lateness_max: rng.pick(&[0, MS, 5 * MS]),
+            batch_max: rng.pick(&[0, 100_000, MS]),
+            calm_at,
+            writes_until: if scenario == Scenario::HeavyLoss {
+                20 * SEC
+            } else {
+                calm_at
+            },
+            write_gap: rng.pick(&[5, 20, 20, 60, 200]) * MS,
+            hubs,
+            links,
+            faults: Vec::new(),
+        };
+        if scenario == Scenario::HeavyLoss {
+            plan.timing = Timing {
+                hop_count: plan.timing.hop_count,
+                ..Timing::DEFAULT
+            };
+            plan.packet_limits.fill(1472);
+        }
+        plan.faults = faults::make(&plan, rng);
+        plan
+    }
+
+    /// The same plan without its faults, on links that do no harm.
+    #[must_use]
+    pub fn without_faults(mut self) -> Self {
+        self.faults.clear();
+        self.quality = Quality::CLEAN;
+        self
+    }
+
+    /// Number of faults in the list.
+    pub fn faults_len(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// The same plan with only those faults whose position `keep` accepts.
+    #[must_use]
+    pub fn with_faults(&self, mut keep: impl FnMut(usize) -> bool) -> Self {
+        let mut plan = self.clone();
+        let mut position = 0;
+        plan.faults.retain(|_| {
+            position += 1;
+            keep(position - 1)
+        });
+        plan
+    }
+
+    /// How long a neighbour may be silent before it counts as dead.
+    pub(crate) fn dead_interval(&self) -> u64 {
+        let timing = &self.timing;
+        u64::from(timing.hello_interval_secs) * u64::from(timing.dead_factor) * SEC
+    }
+
+    /// Virtual time within which the group has to be quiet after faults and writes ended.
+    pub(crate) fn quiet_within(&self) -> u64 {
+        90 * SEC + 10 * self.dead_interval()
+    }
+
+    /// Longest time a packet is on its way.
+    pub(crate) fn transit_max(&self) -> u64 {
+        faults::transit_max(&self.faults, self.quality)
+    }
+
+    /// How much longer than at its originator a record may live elsewhere: what its packets
+    /// spent on the way and in stalled hubs.
+    pub(crate) fn life_tolerance(&self) -> u64 {
+        let transit = self.transit_max() + self.lateness_max;
+        // After a crash, records are learnt anew from hubs that had them late.
+        let hops = (self.hubs.len() + self.faults.len()) as u64;
+        hops * (transit + self.core_delay_max + self.batch_max + 2 * MS)
+            + faults::stalled(&self.faults)
+    }
+}
+
+fn hubs(count: usize, scenario: Scenario, calm_at: u64, rng: &mut Rng) -> Vec<HubPlan> {
+    let long_ids = rng.chance(200);
+    let spread_ms = match scenario {
+        Scenario::Skew => rng.pick(&[2_000, 30_000]),
+        _ => 40,
+    };
+    let mut hubs: Vec<HubPlan> = (0..count)
+        .map(|_| {
+            // The first octets are random, so that roles do not follow the order of the hubs.
+            let mut octets = rng.next().to_be_bytes().to_vec();
+            octets.truncate(4);
+            if long_ids {
+                octets.resize(4 + rng.index(20), 0x2E);
+            }
+            let offset = i64::try_from(rng.below(2 * spread_ms + 1)).expect("small");
+            HubPlan {
+                id: ServerId::from_bytes(&octets).expect("4 to 23 octets"),
+                shards: u16::try_from(rng.between(1, 4)).expect("small"),
+                clock_offset_ms: offset - i64::try_from(spread_ms).expect("small"),
+                clock_drift_ppm: i64::try_from(rng.below(101)).expect("small") - 50,
+                starts_at: rng.below(SEC),
+            }
+        })
+        .collect();
+    if scenario == Scenario::LateJoiner && count > 1 {
+        for _ in 0..rng.between(1, 2) {
+            let late = rng.index(count);
+            hubs[late].starts_at = calm_at * rng.between(30, 90) / 100;
+        }
+    }
+    hubs
+}
+
+fn instances(rng: &mut Rng) -> Vec<InstancePlan> {
+    let keys = |rng: &mut Rng| u16::try_from(rng.pick(&[4, 12, 40, 120])).expect("small");
+    let mut instances = vec![InstancePlan {
+        is_kv: true,
+        keys: keys(rng),
+    }];
+    if rng.chance(350) {
+        instances.push(InstancePlan {
+            is_kv: false,
+            keys: keys(rng),
+        });
+    }
+    instances
+}
+
+fn timing(hubs: usize, rng: &mut Rng) -> Timing {
+    let interval = |rng: &mut Rng| Duration::from_millis(rng.pick(&[200, 500, 1000, 1000]));
+    let exact = u16::try_from(hubs.saturating_sub(1).max(1)).expect("small");
+    Timing {
+        hello_interval_secs: rng.pick(&[1, 1, 2, 3]),
+        dead_factor: rng.pick(&[2, 3, 3, 4]),
+        ca_retransmit: interval(rng),
+        csus_retransmit: interval(rng),
+        csu_retransmit: interval(rng),
+        boot_hold: Duration::from_millis(rng.pick(&[500, 2000, 5000])),
+        hop_count: if rng.chance(250) { exact } else { 16 },
+    }
+}
+
+fn quality(scenario: Scenario, rng: &mut Rng) -> Quality {
+    let loss = match scenario {
+        Scenario::HeavyLoss => 300,
+        _ => rng.pick(&[0, 0, 5, 20, 80]),
+    };
+    Quality {
+        delay: rng.pick(&[20_000, 500_000, 5 * MS, 30 * MS]),
+        jitter: rng.pick(&[0, 10_000, MS, 10 * MS, 60 * MS]),
+        loss_permille: loss,
+        duplicate_permille: rng.pick(&[0, 0, 10, 100]),
+        corrupt_permille: rng.pick(&[0, 0, 2, 20]),
+    }
+}

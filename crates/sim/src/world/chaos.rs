@@ -1,0 +1,225 @@
+//! Faults coming and going.
+
+use scsp_engine::{DcsIndex, InstanceIndex};
+use scsp_wire::checksum;
+
+use crate::client;
+use crate::link::Flaw;
+use crate::plan::{FaultKind, MS};
+use crate::sabotage::Sabotage;
+
+use super::{Event, Step, World};
+
+/// Where the start of extensions stands in every packet.
+const EXTENSIONS_FIELD: std::ops::Range<usize> = 6..8;
+
+impl World {
+    pub(super) fn fault(&mut self, fault: usize) -> Step {
+        if self.calm_since.is_some() {
+            return Ok(());
+        }
+        let kind = self.plan.faults[fault].kind.clone();
+        self.stats.faults[kind.index()] += 1;
+        if let Some(lasts) = kind.lasts() {
+            self.at(self.now + lasts, Event::FaultEnd { fault });
+        }
+        match kind {
+            FaultKind::Degrade {
+                link,
+                forth,
+                quality,
+                ..
+            } => {
+                self.links[link].direction_mut(forth).quality = quality;
+            }
+            FaultKind::OneWay { link, forth, .. } => {
+                self.links[link].direction_mut(forth).blocked += 1;
+            }
+            FaultKind::Cut { link, .. } => self.block(|at, _| at == link, true),
+            FaultKind::Partition { side, .. } => self.block(|_, ends| parted(side, ends), true),
+            FaultKind::Crash { hub, down } => self.crash(hub, down),
+            FaultKind::Stall { hub, lasts } => self.stall(hub, lasts),
+            FaultKind::Carrier { hub, neighbour, .. } => {
+                return self.carrier(hub, neighbour, false);
+            }
+            FaultKind::Clear { hub, neighbour } => return self.clear(hub, neighbour),
+            FaultKind::Malformed { link, forth } => self.malformed(link, forth),
+            FaultKind::ClockStep { hub, by_ms } => self.hubs[hub].clock_offset_ms += by_ms,
+        }
+        Ok(())
+    }
+
+    pub(super) fn fault_end(&mut self, fault: usize) -> Step {
+        let kind = &self.plan.faults[fault].kind;
+        if self.calm_since.is_some() && !matches!(kind, FaultKind::Carrier { .. }) {
+            return Ok(());
+        }
+        match *kind {
+            FaultKind::Degrade { link, forth, .. } => {
+                self.links[link].direction_mut(forth).quality = self.plan.quality;
+            }
+            FaultKind::OneWay { link, forth, .. } => {
+                self.links[link].direction_mut(forth).blocked -= 1;
+            }
+            FaultKind::Cut { link, .. } => self.block(|at, _| at == link, false),
+            FaultKind::Partition { side, .. } => self.block(|_, ends| parted(side, ends), false),
+            FaultKind::Carrier { hub, neighbour, .. } => {
+                let until = self.hubs[hub].stalled_until;
+                if until <= self.now {
+                    return self.carrier(hub, neighbour, true);
+                }
+                self.at(until, Event::FaultEnd { fault });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Faults and writes end: links are clean from here on. Stalls, lost carriers and the absence
+    /// of crashed hubs end in their own time.
+    pub(super) fn calm(&mut self) {
+        if self.calm_since.is_some() {
+            return;
+        }
+        self.calm_since = Some(self.now);
+        self.busy_at = self.now;
+        for link in &mut self.links {
+            link.heal();
+        }
+        if self.options.sabotage == Some(Sabotage::ForgottenWrite) {
+            self.forget_write();
+        }
+    }
+
+    fn block(&mut self, hits: impl Fn(usize, (usize, usize)) -> bool, on: bool) {
+        for (position, link) in self.links.iter_mut().enumerate() {
+            if hits(position, link.ends) {
+                for direction in &mut link.directions {
+                    direction.blocked = if on {
+                        direction.blocked + 1
+                    } else {
+                        direction.blocked - 1
+                    };
+                }
+            }
+        }
+    }
+
+    /// The hub's process dies. What only it held dies with it.
+    fn crash(&mut self, hub: usize, down: Option<u64>) {
+        if self.hubs[hub].cores.take().is_none() {
+            self.hubs[hub].gone |= down.is_none();
+            return;
+        }
+        let run = self.hubs[hub].run;
+        match down {
+            // Packets of a run are gone before the next one can have aligned.
+            Some(down) => {
+                let at = self.now + down + self.plan.transit_max();
+                self.at(at, Event::Start { hub, run });
+            }
+            None => self.hubs[hub].gone = true,
+        }
+        for instance in 0..self.plan.instances.len() {
+            for key in 0..self.plan.instances[instance].keys {
+                for originator in 0..self.hubs.len() {
+                    self.mourn(instance, key, originator);
+                }
+            }
+        }
+    }
+
+    /// Notes which writes of a chain no hub holds any more.
+    fn mourn(&mut self, instance: usize, key: u16, originator: usize) {
+        let chain = client::chain(&self.plan, instance, key, originator).expect("within the plan");
+        if self.ledger.last_safe(chain).is_none() {
+            return;
+        }
+        let is_kv = self.plan.instances[instance].is_kv;
+        let at = InstanceIndex(u16::try_from(instance).expect("at most two"));
+        let octets = client::key_octets(is_kv, key);
+        let id = self.hubs[originator].id;
+        let held = self.hubs.iter().filter_map(|hub| {
+            let seen = hub.cores.as_ref()?.find(at, &octets, id.as_bytes())?;
+            self.ledger.identify(chain, is_kv, &seen)
+        });
+        let survivor = held.max();
+        self.stats.lost_with_hub += self.ledger.crashed(chain, survivor);
+    }
+
+    fn stall(&mut self, hub: usize, lasts: u64) {
+        let until = self.hubs[hub].stalled_until.max(self.now + lasts);
+        self.hubs[hub].stalled_until = until;
+        for watch in &mut self.hubs[hub].watches {
+            watch.hello_sent_at = None;
+        }
+    }
+
+    /// A hub's link to a neighbour goes down or comes up (H-02).
+    fn carrier(&mut self, hub: usize, neighbour: usize, up: bool) -> Step {
+        for dcs in self.dcs_of(hub, neighbour) {
+            let clocks = self.clocks(hub);
+            self.hubs[hub].watches[dcs.index()].hello_sent_at = None;
+            self.cores(hub).control.handle_link(clocks, dcs, up);
+            self.drain(hub, 0)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, hub: usize, neighbour: usize) -> Step {
+        for dcs in self.dcs_of(hub, neighbour) {
+            let clocks = self.clocks(hub);
+            self.cores(hub).control.handle_clear(clocks, dcs);
+            self.drain(hub, 0)?;
+        }
+        Ok(())
+    }
+
+    /// The DCSs of a neighbour, none while the hub does not run or stands still.
+    fn dcs_of(&self, hub: usize, neighbour: usize) -> Vec<DcsIndex> {
+        let this = &self.hubs[hub];
+        let awake = this.cores.is_some() && this.stalled_until <= self.now;
+        let runs = awake && neighbour < this.neighbours.len();
+        let instances = if runs { self.plan.instances.len() } else { 0 };
+        (0..instances)
+            .map(|instance| this.dcs(instance, neighbour))
+            .collect()
+    }
+
+    /// A CSUS whose extensions start where none can: whole, but malformed beyond its common part.
+    fn malformed(&mut self, link: usize, forth: bool) {
+        let (a, b) = self.links[link].ends;
+        let (from, to) = if forth { (a, b) } else { (b, a) };
+        let Some(cores) = &self.hubs[from].cores else {
+            return;
+        };
+        let instance = &cores.setup.instances[0];
+        let header = scsp_wire::Header {
+            protocol: instance.protocol,
+            group: instance.group,
+            sender: self.hubs[from].id.as_bytes(),
+            receiver: self.hubs[to].id.as_bytes(),
+        };
+        let mut bytes = [0; 256];
+        let builder = scsp_wire::Builder::csus(&mut bytes, 256, &header).expect("two ids fit");
+        let len = builder.finish();
+        let bytes = &mut bytes[..len];
+        bytes[EXTENSIONS_FIELD].copy_from_slice(&3_u16.to_be_bytes());
+        checksum::seal(bytes);
+        self.in_flight += 1;
+        let bytes = bytes.to_vec();
+        let event = Event::Packet {
+            hub: to,
+            link,
+            bytes,
+            flaw: Flaw::None,
+            run: None,
+        };
+        self.at(self.now + MS, event);
+    }
+}
+
+/// Whether the ends of a link are on different sides.
+fn parted(side: u32, (a, b): (usize, usize)) -> bool {
+    (side >> a ^ side >> b) & 1 == 1
+}
