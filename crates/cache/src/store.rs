@@ -181,6 +181,7 @@ impl Store {
 
     /// The entry of (key, originator).
     #[inline]
+    // D-15: the pair is compared octet for octet.
     pub fn find(&self, hash: u64, key: &[u8], originator: &[u8]) -> Option<EntryId> {
         self.index.find(hash, |id| {
             let (head, stored, _) = self.blocks.parts(id);

@@ -1,3 +1,81 @@
-//! Skeleton.
+//! `scsp-load`, load tests of `scspd` (design.md section 8): it starts real hubs as processes of their own on
+//! loopback, gives them work through the client interface, measures, and checks that all of them hold the same
+//! state at the end. The `redis-` commands do the same work with Redis replication.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `cli.rs` | the command line |
+//! | `interrupt.rs`, `process.rs` | child processes: clean end, memory, processor time |
+//! | `hub.rs`, `redis_server.rs` | one server: configuration, start, questions to it |
+//! | `http.rs`, `connection.rs`, `pipeline.rs` | metrics; single commands; many commands |
+//! | `work.rs`, `state.rs` | records and their loading; comparison of what servers hold |
+//! | `align.rs`, `flood.rs`, `clients.rs`, `soak.rs`, `redis_align.rs` | the load tests |
+//! | `report.rs`, `summary.rs` | results as table, JSON, Markdown |
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod align;
+mod cli;
+mod clients;
+mod connection;
+mod flood;
+mod http;
+mod hub;
+mod interrupt;
+mod pipeline;
+mod process;
+mod redis_align;
+mod redis_server;
+mod report;
+mod soak;
+mod state;
+mod summary;
+mod wait;
+mod work;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::report::Report;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = interrupt::watch().and_then(|()| run(&cli.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupt::came() => {
+            eprintln!("scsp-load: interrupted");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("scsp-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    let (report, json) = match command {
+        Command::Align(options) => (align::run(options)?, &options.output.json),
+        Command::Flood(options) => (flood::hubs(options)?, &options.output.json),
+        Command::Clients(options) => (clients::run(options)?, &options.output.json),
+        Command::Soak(options) => (soak::run(options)?, &options.json),
+        Command::RedisAlign(options) => (redis_align::run(options)?, &options.output.json),
+        Command::RedisFlood(options) => (flood::redis(options)?, &options.output.json),
+        Command::Summary(options) => return summary::run(options),
+    };
+    print!("{report}");
+    if let Some(path) = json {
+        write_json(path, &report)?;
+    }
+    anyhow::ensure!(report.equal, "the servers do not hold the same state");
+    Ok(())
+}
+
+fn write_json(path: &Path, report: &Report) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(report)?;
+    std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+}

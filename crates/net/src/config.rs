@@ -42,9 +42,9 @@ pub struct IoConfig {
 impl Default for IoConfig {
     fn default() -> Self {
         Self {
-            receive_buffers: 256,
+            receive_buffers: 32,
             receive_buffer_len_bytes: 65_536,
-            send_slots: 256,
+            send_slots: 32,
             send_slot_len_bytes: 65_536,
             stream_buffers: 64,
             stream_buffer_len_bytes: 16_384,

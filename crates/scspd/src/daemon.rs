@@ -1,12 +1,13 @@
 //! A hub put together: sockets bound, cores made, threads started.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use scsp_engine::{Control, DcsSetup, InstanceIndex, InstanceSetup, Setup, Shard, ShardIndex};
-use scsp_net::{Listener, UdpOptions, bind_tcp, bind_udp, bind_unix};
+use scsp_net::{IoError, Listener, UdpOptions, bind_tcp, bind_udp, bind_unix};
 use scsp_profile::Profile;
 use scsp_resp::command::COMMANDS;
 use tracing::{error, warn};
@@ -24,6 +25,10 @@ use crate::worker::{Sockets, Worker};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// How long an address may be in use before the start fails.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks at an address in use.
+const IN_USE_LOOK: Duration = Duration::from_millis(10);
 /// How long a start may take before it counts as failed.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -74,7 +79,7 @@ impl Daemon {
         let setup = Arc::new(engine_setup(&config, workers, seed));
         let mut sockets = bind_all(&config, workers)?;
         let links = clone_links(&sockets[0].links)?;
-        let admin = bind_tcp(config.admin.listen, BACKLOG, false)?;
+        let admin = once_free(|| bind_tcp(config.admin.listen, BACKLOG, false))?;
         let hub = Arc::new(assemble(config, &setup, &selected, workers));
         let directory = Arc::new(Directory::new(&hub.groups, &hub.peers));
 
@@ -378,7 +383,7 @@ fn bind_all(config: &Config, workers: usize) -> Result<Vec<Sockets>, DaemonError
         })
         .collect();
     for link in &config.links {
-        drop(bind_udp(link.bind(), &exclusive)?);
+        drop(once_free(|| bind_udp(link.bind(), &exclusive))?);
         for sockets in &mut all {
             sockets.links.push(bind_udp(link.bind(), &options)?);
         }
@@ -386,7 +391,7 @@ fn bind_all(config: &Config, workers: usize) -> Result<Vec<Sockets>, DaemonError
     for address in &config.client.listen {
         match address {
             ListenAddress::Tcp(address) => {
-                drop(bind_tcp(*address, BACKLOG, false)?);
+                drop(once_free(|| bind_tcp(*address, BACKLOG, false))?);
                 for sockets in &mut all {
                     sockets.listeners.push(tcp(*address, shared)?.into());
                 }
@@ -405,6 +410,22 @@ fn bind_all(config: &Config, workers: usize) -> Result<Vec<Sockets>, DaemonError
         }
     }
     Ok(all)
+}
+
+/// Binds as soon as the address is free. The kernel closes what a killed process had in its rings
+/// only some time after the process is gone, so a hub that is started again at once has to wait.
+fn once_free<T>(mut bind: impl FnMut() -> Result<T, IoError>) -> Result<T, IoError> {
+    let deadline = Instant::now() + IN_USE_PATIENCE;
+    loop {
+        match bind() {
+            Err(IoError::Bind { source, .. })
+                if source.kind() == ErrorKind::AddrInUse && Instant::now() < deadline =>
+            {
+                thread::sleep(IN_USE_LOOK);
+            }
+            result => return result,
+        }
+    }
 }
 
 fn tcp(address: SocketAddr, shared: bool) -> Result<TcpListener, DaemonError> {

@@ -111,7 +111,7 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("scspd: {error:#}");
+            eprintln!("scspd: {error}");
             ExitCode::from(FAILED)
         }
     }

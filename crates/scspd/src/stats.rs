@@ -38,6 +38,8 @@ pub struct InstanceStats {
     pub retransmitted: Cell,
     /// Entries expired.
     pub expired: Cell,
+    /// Whether the shard originates and answers clients: 0 while it is held (D-09).
+    pub released: Cell,
     /// Entries.
     pub entries: Cell,
     /// Octets of entries.
@@ -176,6 +178,7 @@ impl WorkerStats {
             stats.acknowledged.set(counters.acknowledged);
             stats.retransmitted.set(counters.retransmitted);
             stats.expired.set(counters.expired);
+            stats.released.set(u64::from(!shard.is_held(index)));
             stats.entries.set(shard.entries(index) as u64);
             stats.bytes.set(shard.bytes(index) as u64);
         }

@@ -96,7 +96,7 @@ impl Instance {
     }
 
     /// Removes the instances of the key of `id` that are smaller than (`stamp`, its originator).
-    pub(super) fn forget_smaller(&mut self, hash: u64, id: EntryId, stamp: Stamp, lsid: &[u8]) {
+    fn forget_smaller(&mut self, hash: u64, id: EntryId, stamp: Stamp, lsid: &[u8]) {
         let entry = self.store.entry(id);
         let (key, limit) = (entry.key, (stamp, entry.originator));
         let is_smaller = |other: &EntryId| {

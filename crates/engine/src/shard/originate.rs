@@ -210,14 +210,7 @@ impl Shard {
         let instance = &mut self.instances[at.index()];
         let names = (what.key, self.setup.lsid.as_bytes());
         let id = instance
-            .put(
-                setup.profile,
-                hash,
-                names,
-                found,
-                &update,
-                self.setup.lsid.as_bytes(),
-            )
+            .put(setup.profile, hash, names, found, &update)
             .map_err(|_| Refusal::Full)?;
         instance.reoriginations.settle(id);
         Ok(id)

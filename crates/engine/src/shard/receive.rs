@@ -12,7 +12,6 @@ use crate::setup::{DcsIndex, InstanceIndex};
 
 use super::align::SUMMARY_HOP_COUNT;
 use super::expire::expiry;
-use super::kv::stamp_of;
 use super::peer::Gate;
 use super::{Batch, Instance, Shard, shard_of};
 
@@ -414,14 +413,7 @@ impl Shard {
         };
         let instance = &mut self.instances[at.index()];
         let names = (summary.key, summary.originator);
-        let stored = instance.put(
-            setup.profile,
-            hash,
-            names,
-            found,
-            &update,
-            self.setup.lsid.as_bytes(),
-        );
+        let stored = instance.put(setup.profile, hash, names, found, &update);
         let Ok(id) = stored else {
             return Outcome::Rejected;
         }; // CSU-04: not acknowledged
@@ -553,18 +545,10 @@ impl Instance {
         (key, originator): (&[u8], &[u8]),
         found: Option<EntryId>,
         update: &Update<'_>,
-        lsid: &[u8],
     ) -> Result<EntryId, StoreFull> {
         let before = self.counts(profile, hash, key);
         let id = if let Some(id) = found {
-            let old = self.store.entry(id);
-            let (old_stamp, ends) = (stamp_of(old.body), old.expires.is_some());
             self.store.update(id, update)?;
-            // K-04: an instance that was to go takes the smaller ones with it, whether it was
-            // replaced before its time came, as here, or after, as on another server perhaps.
-            if profile == Profile::Kv && ends && old_stamp < stamp_of(update.body) {
-                self.forget_smaller(hash, id, old_stamp, lsid);
-            }
             id
         } else {
             let Update {
