@@ -20,7 +20,7 @@ aligned() {
         awk 'NR > 1 { peers++; if ($5 != "aligned") open++ } END { exit !(peers > 0 && open == 0) }'
 }
 
-build_missing scspd scspctl
+build scspd scspctl
 echo "Starting hubs A, B and C from deploy/examples ..."
 start_hubs
 

@@ -8,13 +8,11 @@ HUB_PIDS=()
 HUB_LOGS=
 TARGET=${CARGO_TARGET_DIR:-target}/release
 
-# build_missing PACKAGE...: builds the release binaries that are not there yet.
-build_missing() {
+# build PACKAGE...: builds release binaries, so that never an old one is tried.
+build() {
     local package
     for package in "$@"; do
-        if [ ! -x "$TARGET/$package" ]; then
-            cargo build --release -p "$package"
-        fi
+        cargo build --release -p "$package"
     done
 }
 

@@ -36,7 +36,7 @@ done
 
 if [ -z "$from" ]; then
     . scripts/hubs.sh
-    build_missing scspd
+    build scspd
     start_hubs
     from=127.0.0.1:6391
     to=127.0.0.1:6393
