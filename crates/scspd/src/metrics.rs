@@ -265,6 +265,10 @@ fn collect_worker(hub: &Hub, number: usize, worker: &WorkerStats) {
     count("scsp_ring_enter_total", &worker.io.enters);
     count("scsp_ring_completions_total", &worker.io.completions);
     count(
+        "scsp_ring_completion_overflow_total",
+        &worker.io.completion_overflow,
+    );
+    count(
         "scsp_receive_buffers_exhausted_total",
         &worker.io.receive_buffers_exhausted,
     );

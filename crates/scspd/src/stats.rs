@@ -133,6 +133,8 @@ pub struct IoStats {
     pub receive_buffers_exhausted: Cell,
     /// Datagrams the kernel dropped on full socket queues.
     pub receive_queue_overflow: Cell,
+    /// Times completions found no room in the completion queue.
+    pub completion_overflow: Cell,
     /// Datagrams longer than a buffer.
     pub truncated: Cell,
     /// Sends that failed.
@@ -206,6 +208,9 @@ impl WorkerStats {
         self.io
             .receive_queue_overflow
             .set(counters.receive_queue_overflow);
+        self.io
+            .completion_overflow
+            .set(counters.completion_overflow);
         self.io.truncated.set(counters.truncated);
         self.io.send_failures.set(counters.send_failures);
     }
