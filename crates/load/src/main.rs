@@ -1,4 +1,4 @@
-//! `scsp-load`, load tests of `scspd` (design.md section 8): it starts real hubs as processes of their own on
+//! `scsp-load`, load tests of `scspd`: it starts real hubs as processes of their own on
 //! loopback, gives them work through the client interface, measures, and checks that all of them hold the same
 //! state at the end. The `redis-` commands do the same work with Redis replication.
 //!

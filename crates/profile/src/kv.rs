@@ -1,4 +1,4 @@
-//! Body of the key-value protocol (`scsp.md` section 7, KV).
+//! Body of the key-value protocol (K-01 to K-05).
 //!
 //! ```text
 //!  0        1      2         4                  8                     16

@@ -1,4 +1,4 @@
-//! Record bodies and their rules (`scsp.md` section 7): what a body says about its entry, and how
+//! Record bodies and their rules: what a body says about its entry, and how
 //! its remaining life is rewritten on the way out. No I/O, no clock, no allocation.
 //!
 //! | file | holds |

@@ -1,4 +1,4 @@
-//! Redis protocol, server side: codec and command table (design.md section 4).
+//! Redis protocol, server side: codec and command table.
 //!
 //! [`decode`] turns a connection's receive buffer into borrowed commands, [`command`] names them and
 //! checks their arity, [`options`] gives their arguments types, [`encode`] writes replies in RESP2 or

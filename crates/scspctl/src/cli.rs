@@ -1,4 +1,4 @@
-//! The command line (design.md section 2).
+//! The command line.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

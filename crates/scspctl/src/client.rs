@@ -1,4 +1,4 @@
-//! One connection to the hub's client interface (design.md section 4).
+//! One connection to the hub's client interface.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a command may end with, and the exit status of each ending (design.md section 2). Bad usage ends in the
+//! What a command may end with, and the exit status of each ending. Bad usage ends in the
 //! command line parser, with status 2.
 
 use std::io;
@@ -50,7 +50,7 @@ pub(crate) enum Error {
         target: String,
         /// Command that was sent.
         command: String,
-        /// Shape that design.md section 4 gives the reply.
+        /// Shape that the client interface gives the reply.
         expected: &'static str,
     },
     /// The key is not there, or no longer.

@@ -1,4 +1,4 @@
-//! The replies of design.md section 4 with names and types.
+//! The hub's replies with names and types.
 //!
 //! Readers are tolerant: maps may come as RESP3 maps or as field, value, field, value; numbers as integers or
 //! text; what a hub leaves out is absent here, and fields this program does not know are kept for `--json`.

@@ -1,4 +1,4 @@
-//! The client interface: Redis protocol sessions on the workers (design.md section 4).
+//! The client interface: Redis protocol sessions on the workers.
 //!
 //! Each worker serves its own connections. A command on a key of the worker's shard is carried out
 //! at once; others travel in batches, one for each other thread and call, and their replies are

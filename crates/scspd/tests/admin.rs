@@ -19,7 +19,7 @@ on_both_backends! {
     signals_end_a_hub_cleanly,
 }
 
-/// Goal: every metric of design.md section 5 that has a meaning is there before anything happened,
+/// Goal: every metric that has a meaning is there before anything happened,
 /// with the labels of the configured groups and peers.
 fn every_series_exists_from_the_start(backend: Backend) {
     let net = Net::claim();

@@ -1,4 +1,4 @@
-//! The SCSP.* commands (design.md section 4). Groups, server ids and actions on them are the
+//! The SCSP.* commands. Groups, server ids and actions on them are the
 //! daemon's to look up: here they are octets.
 
 use crate::args::Args;

@@ -53,7 +53,7 @@ fn groups(config: &Config, notes: &mut Notes) {
     }
 }
 
-/// Ids of NHRP, MARS and ATMARP servers are 4 octets (N-01, scsp.md section 7).
+/// Ids of NHRP, MARS and ATMARP servers are 4 octets (N-01).
 fn needs_ipv4_ids(group: &Group) -> bool {
     [ProtocolId::NHRP, ProtocolId::MARS, ProtocolId::ATMARP].contains(&group.protocol)
 }

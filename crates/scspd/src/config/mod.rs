@@ -1,4 +1,4 @@
-//! The configuration of a hub: TOML in, checked values out (design.md section 3).
+//! The configuration of a hub: TOML in, checked values out.
 //!
 //! `raw` walks the document and keeps places and findings, `values` reads single values,
 //! `sections` knows the keys and their defaults, `check` looks for clashes, `print` writes back.
@@ -84,7 +84,7 @@ pub enum LinkKind {
     },
 }
 
-/// `[[group]]`: one instance, that is one (PID, SGID) pair. Timers and limits: scsp.md section 9.
+/// `[[group]]`: one instance, that is one (PID, SGID) pair. Timers and limits: docs/configuration.md.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Group {
     /// Unique name.

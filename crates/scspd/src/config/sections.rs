@@ -1,4 +1,4 @@
-//! One reader per section of the file (design.md section 3), filling in the defaults.
+//! One reader per section of the file, filling in the defaults.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -251,7 +251,7 @@ fn log(root: &mut Table<'_>) -> Log {
 }
 
 impl Default for Group {
-    /// The group of an empty file: `clients`, kv, id 1, timers of scsp.md section 9, no peers.
+    /// The group of an empty file: `clients`, kv, id 1, default timers, no peers.
     fn default() -> Self {
         Self {
             name: "clients".to_owned(),

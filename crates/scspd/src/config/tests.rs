@@ -32,7 +32,7 @@ const TWO_LINKS: &str = "[link.a]\n[link.b]\nbind = \"10.0.0.1:2334\"\n";
 
 #[test]
 fn an_empty_file_is_a_single_hub() {
-    // Goal: every default of design.md section 3 and scsp.md section 9, spelled out.
+    // Goal: every default, spelled out.
     let second = Duration::from_secs(1);
     let wanted = Config {
         server: Server {
@@ -673,7 +673,7 @@ fn n_01_servers_of_nhrp_have_ids_of_four_octets() {
 
 #[test]
 fn what_is_not_built_is_refused() {
-    // Goal: no key of design.md section 3 is ignored; the value that means "off" is accepted.
+    // Goal: no key is ignored; the value that means "off" is accepted.
     let peer = "[[group]]\n[[group.peer]]\naddress = \"127.0.0.2:1\"\n";
     let hmac = format!("{peer}auth = \"require\"");
     let keyed = format!("{peer}[[group.peer.key]]\nspi = 256");

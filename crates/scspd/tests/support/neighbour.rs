@@ -15,11 +15,11 @@ use super::{Hub, Net, PATIENCE};
 /// CA sequence of the next negotiation that a scripted neighbour leads.
 static NEXT_SEQ: AtomicU32 = AtomicU32::new(10_000_000);
 
-/// Hop count that hubs originate with (scsp.md section 9).
+/// Hop count that hubs originate with.
 pub(crate) const HOP_COUNT: u16 = 16;
 /// Largest UDP datagram over IPv4.
 const DATAGRAM_LEN_MAX: usize = 65_507;
-/// Packet limit of a link of the default MTU (scsp.md section 9).
+/// Packet limit of a link of the default MTU.
 const PACKET_LIMIT: usize = 1472;
 
 /// M, I and O of the first CA of a negotiation.
