@@ -217,6 +217,8 @@ pub enum ToShard {
     Release {
         /// The instance.
         instance: InstanceIndex,
+        /// A neighbour was Aligned, so what it remembers of this server is known.
+        aligned: bool,
     },
 }
 

@@ -96,6 +96,8 @@ struct Instance {
     held: bool,
     /// CSU-20 applies.
     restart: bool,
+    /// It originates without having heard what it originated before it restarted.
+    blind: bool,
     /// kv keys with a live value.
     live_keys: u64,
     floors: Floors,
@@ -147,6 +149,7 @@ impl Shard {
                 clock: Clock::new(),
                 held: setup.is_restart(instance),
                 restart: setup.is_restart(instance),
+                blind: false,
                 live_keys: 0,
                 floors: Floors::default(),
                 reoriginations: Reoriginations::default(),
@@ -187,10 +190,12 @@ impl Shard {
                 id,
                 page_octets,
             } => {
-                self.handle_exchange(dcs, epoch, *id, page_octets);
+                self.handle_exchange(now, dcs, epoch, *id, page_octets);
             }
             ToShard::NextPage { dcs, epoch } => self.handle_next_page(dcs, epoch),
-            ToShard::Summaries { dcs, epoch, bytes } => self.handle_summaries(dcs, epoch, &bytes),
+            ToShard::Summaries { dcs, epoch, bytes } => {
+                self.handle_summaries(now, dcs, epoch, &bytes);
+            }
             ToShard::Offer { dcs, epoch, bytes } => self.handle_offer(dcs, epoch, &bytes),
             ToShard::Update { dcs, epoch } => self.handle_update(now, dcs, epoch),
             ToShard::Turn { dcs, epoch } => self.handle_turn(dcs, epoch),
@@ -204,7 +209,11 @@ impl Shard {
             } => {
                 self.handle_batch(now, dcs, epoch, kind, bytes);
             }
-            ToShard::Release { instance } => self.instances[instance.index()].held = false,
+            ToShard::Release { instance, aligned } => {
+                let instance = &mut self.instances[instance.index()];
+                instance.held = false;
+                instance.blind = instance.restart && !aligned;
+            }
         }
     }
 

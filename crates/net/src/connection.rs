@@ -60,6 +60,9 @@ pub(crate) fn resumed_gate(gates: &mut [Gate]) -> Option<u16> {
     Some(index)
 }
 
+/// How long a connection may be silent before its peer is asked whether it is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(300);
+
 /// Sets an accepted socket up and tells who is at the other end.
 pub(crate) fn greet(socket: impl AsFd) -> Peer {
     let domain = sockopt::socket_domain(&socket);
@@ -68,6 +71,9 @@ pub(crate) fn greet(socket: impl AsFd) -> Peer {
     }
     // Answers go out at once. Refused only for a connection that is already gone.
     let _ = sockopt::set_tcp_nodelay(&socket, true);
+    // A peer that vanished without a word is noticed in the end.
+    let _ = sockopt::set_socket_keepalive(&socket, true);
+    let _ = sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE);
     let name = rustix::net::getpeername(&socket).ok().flatten();
     let address = name.and_then(|name| name.try_into().ok());
     // Reset before we asked: the address is lost, the reset follows.

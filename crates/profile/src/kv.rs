@@ -108,14 +108,24 @@ impl<'a> KvBody<'a> {
     }
 }
 
+/// Largest clock reading taken in, in the year 6429. What clocks merge has to leave room for later
+/// writes (K-05): one reading at the end of the range would be the last for ever.
+pub const STAMP_MILLIS_MAX: u64 = (1 << 47) - 1;
+
 pub(crate) fn inspect(key: &[u8], body: &[u8]) -> Result<Facts, BodyError> {
     if !(1..=KEY_LEN_MAX).contains(&key.len()) {
         return Err(BodyError::BadKey);
     }
     let body = KvBody::parse(body)?;
+    if body.stamp.millis() > STAMP_MILLIS_MAX {
+        return Err(BodyError::BadStamp);
+    }
+    let withdrawn = body.kind == KvKind::Tombstone;
+    // A tombstone stays for the retention time, whatever it says (K-02).
+    let life_ms = body.life_ms.filter(|_| !withdrawn);
     Ok(Facts {
-        withdrawn: body.kind == KvKind::Tombstone,
-        life: body.life_ms.map(|ms| Duration::from_millis(ms.into())),
+        withdrawn,
+        life: life_ms.map(|ms| Duration::from_millis(ms.into())),
         stamp: body.stamp,
     })
 }

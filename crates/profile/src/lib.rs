@@ -59,6 +59,9 @@ pub enum BodyError {
     /// Key length outside what the protocol allows.
     #[error("cache key of wrong length")]
     BadKey,
+    /// A clock reading that leaves no room for later ones.
+    #[error("timestamp beyond every clock")]
+    BadStamp,
 }
 
 impl BodyError {
@@ -70,6 +73,7 @@ impl BodyError {
             Self::BadKind => "body_kind",
             Self::BadFlags => "body_flags",
             Self::BadKey => "body_key",
+            Self::BadStamp => "body_stamp",
         }
     }
 }

@@ -82,6 +82,10 @@ struct Slot {
     input: Input,
 }
 
+/// Octets of replies that a client may leave unread before its further commands wait. One command
+/// may exceed it by its own reply.
+pub const OUTPUT_LEN_MAX: usize = 1024 * 1024;
+
 /// Sessions of one worker.
 #[derive(Debug)]
 pub struct Clients {
@@ -196,6 +200,16 @@ impl Clients {
         })
     }
 
+    /// The client took all its replies: what waited for that goes on.
+    pub fn drained(&mut self, cx: &mut Context<'_>, conn: ConnId, output: &mut Vec<u8>) -> Verdict {
+        self.with(conn, |clients, slot| {
+            if slot.session.stalled {
+                clients.resume(cx, slot, output);
+            }
+            clients.settle(cx, slot, output)
+        })
+    }
+
     /// Another thread answered: completes the reply of connection `executed.ticket.conn` in
     /// `output`.
     pub fn executed(
@@ -264,7 +278,7 @@ impl Clients {
         self.index
             .get(&conn)
             .and_then(|at| self.slots[*at].as_ref())
-            .is_some_and(|slot| slot.session.replies.is_full())
+            .is_some_and(|slot| slot.session.stalled || slot.session.replies.is_full())
     }
 
     /// Sessions.
@@ -327,7 +341,12 @@ impl Clients {
         output: &mut Vec<u8>,
     ) -> usize {
         let mut done = 0;
+        session.stalled = false;
         while !session.closing && !session.replies.is_full() {
+            if output.len() >= OUTPUT_LEN_MAX {
+                session.stalled = true;
+                break;
+            }
             match decoder.decode(octets.get(done..).unwrap_or_default()) {
                 Ok(Decoded { consumed, args }) => {
                     done += consumed;

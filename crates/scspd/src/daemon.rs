@@ -64,6 +64,7 @@ pub struct Daemon {
 impl Daemon {
     /// Binds every socket, starts every thread, and returns once the hub serves.
     pub fn start(config: Config) -> Result<Self, DaemonError> {
+        raise_file_limit();
         let selected = scsp_net::select(match config.io.backend {
             BackendChoice::Auto => scsp_net::BackendChoice::Auto,
             BackendChoice::IoUring => scsp_net::BackendChoice::IoUring,
@@ -90,6 +91,8 @@ impl Daemon {
         let mut ends = mesh::connect::<Message>(&doorbells);
         let (outbox, inbox) = ends.pop().expect("one end for each doorbell");
         let mut threads = Vec::new();
+        let cores = allowed_cores();
+        let (ready, is_ready) = mpsc::channel();
         for (number, ((outbox, inbox), sockets)) in
             ends.into_iter().zip(sockets.drain(..)).enumerate()
         {
@@ -102,10 +105,10 @@ impl Daemon {
                 shard: Shard::new(Arc::clone(&setup), ShardIndex(number), now),
                 outbox,
                 inbox,
+                ready: ready.clone(),
             };
-            threads.push(spawn_worker(worker, sockets)?);
+            threads.push(spawn_worker(worker, sockets, cores.clone())?);
         }
-        let (ready, is_ready) = mpsc::channel();
         let control = ControlThread {
             control: Control::new(Arc::clone(&setup), now, seed.rotate_left(32)),
             hub: Arc::clone(&hub),
@@ -130,11 +133,18 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Waits until every thread has said that it serves.
     fn await_ready(&mut self, is_ready: &mpsc::Receiver<()>) -> Result<(), DaemonError> {
         let deadline = Instant::now() + START_TIMEOUT;
+        let mut starting = self.threads.len();
         loop {
             match is_ready.recv_timeout(Duration::from_millis(50)) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    starting -= 1;
+                    if starting == 0 {
+                        return Ok(());
+                    }
+                }
                 Err(_) if self.threads.iter().any(JoinHandle::is_finished) => {
                     let at = self.threads.iter().position(JoinHandle::is_finished);
                     let thread = self.threads.swap_remove(at.expect("one has finished"));
@@ -234,11 +244,12 @@ fn spawn(
 fn spawn_worker(
     worker: Worker,
     sockets: Sockets,
+    cores: Vec<usize>,
 ) -> Result<JoinHandle<Result<(), DaemonError>>, DaemonError> {
     let number = worker.number;
     spawn(&format!("worker-{number}"), move || {
         if worker.hub.config.server.pin {
-            pin(usize::from(number));
+            pin(usize::from(number), &cores);
         }
         let result = worker.run(sockets);
         if let Err(failure) = &result {
@@ -248,13 +259,35 @@ fn spawn_worker(
     })
 }
 
-/// Keeps the calling thread on one core; where that is forbidden it roams.
-fn pin(number: usize) {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+/// Cores that this process may use; empty where the system does not tell.
+fn allowed_cores() -> Vec<usize> {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else {
+        return Vec::new();
+    };
+    (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|core| allowed.is_set(*core))
+        .collect()
+}
+
+/// Keeps the calling thread on one of `cores`; where that is forbidden it roams.
+fn pin(number: usize, cores: &[usize]) {
+    let Some(core) = cores.get(number % cores.len().max(1)) else {
+        return;
+    };
     let mut set = rustix::thread::CpuSet::new();
-    set.set(number % cores);
+    set.set(*core);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         warn!(%error, "cannot pin a worker to its core");
+    }
+}
+
+/// Allows as many open files as the system lets this process have: every client takes one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "cannot raise the limit of open files");
     }
 }
 
@@ -397,7 +430,7 @@ fn bind_all(config: &Config, workers: usize) -> Result<Vec<Sockets>, DaemonError
                 }
             }
             ListenAddress::Unix(path) => {
-                let listener = bind_unix(path, BACKLOG)?;
+                let listener = once_free(|| bind_unix(path, BACKLOG))?;
                 for sockets in &mut all {
                     let clone = listener.try_clone();
                     let clone = clone.map_err(|source| DaemonError::System {

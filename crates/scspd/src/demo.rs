@@ -64,7 +64,8 @@ pub fn run(count: usize, topology: Topology) -> anyhow::Result<()> {
     over.store(true, Ordering::Relaxed);
     screen.thread().unpark();
     let _ = screen.join();
-    println!("All hubs stopped.");
+    // Whoever read the table may have gone.
+    let _ = writeln!(std::io::stdout(), "All hubs stopped.");
     Ok(result?)
 }
 

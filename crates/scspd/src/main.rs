@@ -67,6 +67,10 @@ fn main() -> ExitCode {
             Shape::Mesh => Topology::Mesh,
             Shape::Star => Topology::Star,
         };
+        scspd::log::start(&config::Log {
+            level: "warn".to_owned(),
+            format: config::LogFormat::Text,
+        });
         return finish(demo::run(usize::from(hubs), topology));
     }
     if arguments.print_default_config {

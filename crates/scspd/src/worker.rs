@@ -4,7 +4,7 @@
 //! other threads sent, then let the shard build packets straight into send slots. Sending, waking
 //! others and waiting are one system call.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use scsp_engine::shard::{Drop as Refused, Message as ShardMessage};
@@ -12,7 +12,7 @@ use scsp_engine::{InstanceIndex, Now, Shard};
 use scsp_net::{ConnId, Event, Io, IoConfig, IoError, LinkId, segments};
 use scsp_wire::Envelope;
 
-use crate::client::{Clients, Context, Verdict};
+use crate::client::{Clients, Context, OUTPUT_LEN_MAX, Verdict};
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::hub::Hub;
@@ -23,8 +23,8 @@ use crate::stats::Sample;
 /// Messages of other threads taken in per turn, so that sockets get their turn too.
 const MESSAGES_PER_TURN_MAX: usize = 4096;
 
-/// Octets of replies that a client may leave unread before its further commands wait.
-const PENDING_OUTPUT_MAX: usize = 1024 * 1024;
+/// Connections beyond the configured limit that are accepted to be told so.
+const CONNECTIONS_SPARE: usize = 64;
 
 /// Everything a worker thread is given.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct Worker {
     pub outbox: Outbox<Message>,
     /// From the other threads.
     pub inbox: Inbox<Message>,
+    /// Told once the worker serves.
+    pub ready: mpsc::Sender<()>,
 }
 
 /// Sockets of a worker.
@@ -70,7 +72,11 @@ struct Loop<'a> {
 impl Worker {
     /// Makes the ring and runs until [`Message::Stop`]. A worker that fails stops the hub.
     pub fn run(mut self, sockets: Sockets) -> Result<(), IoError> {
-        let result = Loop::new(&mut self, sockets).and_then(|mut running| running.run());
+        let result = Loop::new(&mut self, sockets).and_then(|mut running| {
+            // Nobody listens when another thread's failure ended the start.
+            let _ = running.worker.ready.send(());
+            running.run()
+        });
         if result.is_err() {
             self.outbox.send(self.hub.workers(), Message::Stop);
             self.outbox.ring(scsp_net::Waker::wake);
@@ -81,7 +87,7 @@ impl Worker {
 
 impl<'a> Loop<'a> {
     fn new(worker: &'a mut Worker, sockets: Sockets) -> Result<Self, IoError> {
-        let mut io = Io::new(worker.hub.backend, &IoConfig::default())?;
+        let mut io = Io::new(worker.hub.backend, &io_config(&worker.hub))?;
         let links = sockets
             .links
             .into_iter()
@@ -108,6 +114,23 @@ impl<'a> Loop<'a> {
     }
 }
 
+/// Limits of the backend that follow the configuration.
+fn io_config(hub: &Hub) -> IoConfig {
+    let config = &hub.config;
+    let count = |len: usize| {
+        u16::try_from(len)
+            .expect("limited by the configuration")
+            .max(1)
+    };
+    let connections = hub.connections_max.saturating_add(CONNECTIONS_SPARE);
+    IoConfig {
+        links_max: count(config.links.len()),
+        listeners_max: count(config.client.listen.len()),
+        connections_max: u32::try_from(connections).unwrap_or(u32::MAX),
+        ..IoConfig::default()
+    }
+}
+
 impl Loop<'_> {
     fn run(&mut self) -> Result<(), IoError> {
         while !self.stopping {
@@ -124,8 +147,8 @@ impl Loop<'_> {
                 self.worker.shard.handle_timeouts(now);
             }
             self.transmit(now);
-            self.deliver(now);
-            let wait = self.prepare_to_wait();
+            let took_in_more = self.deliver(now);
+            let wait = self.prepare_to_wait(took_in_more);
             self.busy += self.worker.clock.time().since(now.time);
             self.publish();
             self.io.turn(wait)?;
@@ -167,7 +190,7 @@ impl Loop<'_> {
                     self.settle(conn, verdict);
                 }
                 Event::Closed { conn, .. } => self.clients.closed(conn),
-                Event::Drained { conn } => self.pace(conn),
+                Event::Drained { conn } => self.drained(now, conn),
                 // Counted by the backend; resends and Hellos go on as if the datagram was lost.
                 Event::SendFailed { .. } | Event::Woken => {}
             }
@@ -196,6 +219,21 @@ impl Loop<'_> {
         self.commands_took = Some(self.worker.clock.time().since(now.time));
     }
 
+    /// The client took its replies: commands that waited for that go on.
+    fn drained(&mut self, now: Now, conn: ConnId) {
+        let Some(output) = self.io.stream_buffer(conn) else {
+            return;
+        };
+        let mut context = Context {
+            worker: self.worker.number,
+            shard: &mut self.worker.shard,
+            now,
+            outbox: &mut self.worker.outbox,
+        };
+        let verdict = self.clients.drained(&mut context, conn, output);
+        self.settle(conn, verdict);
+    }
+
     fn settle(&mut self, conn: ConnId, verdict: Verdict) {
         match verdict {
             Verdict::Open => {
@@ -208,7 +246,7 @@ impl Loop<'_> {
 
     /// Reads on from a client only as fast as it takes its replies and other threads answer.
     fn pace(&mut self, conn: ConnId) {
-        if self.io.pending_output(conn) > PENDING_OUTPUT_MAX || self.clients.is_behind(conn) {
+        if self.io.pending_output(conn) > OUTPUT_LEN_MAX || self.clients.is_behind(conn) {
             self.io.pause_reading(conn);
         } else {
             self.io.resume_reading(conn);
@@ -277,8 +315,9 @@ impl Loop<'_> {
 
     /// Messages to other threads; wakes those that sleep. A receiver that is behind is waited for
     /// here, while this worker goes on taking in messages itself, so that two that are behind
-    /// with each other both move.
-    fn deliver(&mut self, now: Now) {
+    /// with each other both move. Whether it took in any: then there may be packets to send.
+    fn deliver(&mut self, now: Now) -> bool {
+        let mut took_in_more = false;
         loop {
             while let Some(message) = self.worker.shard.poll_message() {
                 match message {
@@ -291,20 +330,30 @@ impl Loop<'_> {
                     }
                 }
             }
-            self.worker.outbox.ring(|waker| self.io.wake(waker));
+            // A ring message leaves with the next turn, which is too late for a receiver that is
+            // waited for here.
+            let is_behind = self.worker.outbox.is_backlogged();
+            self.worker.outbox.ring(|waker| {
+                if is_behind {
+                    waker.wake();
+                } else {
+                    self.io.wake(waker);
+                }
+            });
             if !self.worker.outbox.is_backlogged() || self.stopping {
-                return;
+                return took_in_more;
             }
+            took_in_more = true;
             self.messages(now);
             std::thread::yield_now();
         }
     }
 
     /// How long the next turn may wait.
-    fn prepare_to_wait(&mut self) -> Option<Duration> {
+    fn prepare_to_wait(&mut self, took_in_more: bool) -> Option<Duration> {
         let doorbell = self.worker.inbox.doorbell();
         doorbell.announce_sleep();
-        if !self.worker.inbox.is_empty() || self.stopping {
+        if took_in_more || !self.worker.inbox.is_empty() || self.stopping {
             doorbell.announce_awake();
             return Some(Duration::ZERO);
         }

@@ -57,7 +57,11 @@ impl Control {
                 continue;
             }
             self.holds[index].released = true;
-            self.tell_all(|| ToShard::Release { instance });
+            let aligned = self
+                .setup
+                .dcs_of(instance)
+                .any(|dcs| self.dcs[dcs.index()].alignment.state == alignment::State::Aligned);
+            self.tell_all(|| ToShard::Release { instance, aligned });
             self.notices.push_back(Notice::Released { instance });
         }
     }

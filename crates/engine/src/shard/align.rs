@@ -1,6 +1,7 @@
 //! A shard's part of cache alignment (RFC 2334 2.2.2): summarizing what it holds, comparing what
 //! the neighbour holds.
 
+use scsp_cache::EntryId;
 use scsp_wire::{ServerId, Summaries, Summary};
 
 use crate::Now;
@@ -18,6 +19,7 @@ impl Shard {
     /// after it was summarized, or created, reaches the neighbour once CSU may flow (CA-17).
     pub(super) fn handle_exchange(
         &mut self,
+        now: Now,
         dcs: DcsIndex,
         epoch: Epoch,
         id: ServerId,
@@ -28,6 +30,7 @@ impl Shard {
         store.clear_queue(peer.queue);
         peer.reset();
         peer.gate = Gate::Exchange;
+        peer.began_at = now.time;
         peer.epoch = epoch;
         peer.id = Some(id);
         peer.page_octets = page_octets;
@@ -75,19 +78,27 @@ impl Shard {
     }
 
     /// Summaries of the neighbour: what is absent or newer there goes onto the CRL (CA-16).
-    pub(super) fn handle_summaries(&mut self, dcs: DcsIndex, epoch: Epoch, bytes: &[u8]) {
+    pub(super) fn handle_summaries(&mut self, now: Now, dcs: DcsIndex, epoch: Epoch, bytes: &[u8]) {
         if !self.is_current(dcs, epoch) {
             return;
         }
+        let mut rivals = Vec::new();
         let peer = &mut self.peers[dcs.index()];
-        let instance = &self.instances[peer.instance.index()];
+        let at = peer.instance;
+        let instance = &self.instances[at.index()];
+        let blind = instance.blind && !peer.met;
         let mut rest = bytes;
         while let Ok((summary, after)) = Summary::split_first(rest) {
             rest = after;
             let hash = self.hasher.hash(summary.key);
             if instance.is_news(hash, &summary) {
                 peer.require(&summary);
+            } else if blind && summary.originator == self.setup.lsid.as_bytes() {
+                rivals.extend(instance.rival(hash, &summary));
             }
+        }
+        for id in rivals {
+            self.reoriginate(now, at, id);
         }
     }
 
@@ -114,6 +125,7 @@ impl Shard {
         let shard = self.index;
         let peer = &mut self.peers[dcs.index()];
         peer.gate = Gate::Open;
+        peer.met = true;
         peer.opened_at = Some(now.time);
         peer.cursor = None;
         let wanting = !peer.requests.is_empty();
@@ -141,6 +153,15 @@ impl Shard {
 }
 
 impl Instance {
+    /// An own entry of this run with the very sequence that the neighbour remembers of an earlier
+    /// one. Only a server that started without hearing of its earlier records can have given it
+    /// out twice; its own state is the later one (D-12).
+    fn rival(&self, hash: u64, summary: &Summary<'_>) -> Option<EntryId> {
+        let id = self.store.find(hash, summary.key, summary.originator)?;
+        let entry = self.store.entry(id);
+        (entry.flags.own_run && entry.seq == summary.seq).then_some(id)
+    }
+
     /// Whether `summary` speaks of something unknown or newer (CSU-03, CA-16).
     pub(super) fn is_news(&self, hash: u64, summary: &Summary<'_>) -> bool {
         let found = self.store.find(hash, summary.key, summary.originator);

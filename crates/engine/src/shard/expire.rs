@@ -23,17 +23,20 @@ impl Shard {
     pub(super) fn expire(&mut self, now: Now, index: usize) {
         let setup = &self.setup.instances[index];
         let patience = setup.csus_retransmit * setup.csus_retransmit_max.saturating_add(1);
-        let mut peers = self
-            .peers
-            .iter()
-            .filter(|peer| peer.instance.index() == index);
-        let settling = peers.any(|peer| peer.is_settling(now.time, patience));
+        let peers = || {
+            self.peers
+                .iter()
+                .filter(|peer| peer.instance.index() == index)
+        };
+        let settling = peers().any(|peer| peer.is_settling(now.time, patience));
+        let is_owed =
+            |queue| peers().any(|peer| peer.queue == queue && peer.is_owed(now.time, patience));
         let instance = &mut self.instances[index];
         while let Some(id) = instance.store.pop_expired(now.time) {
             let entry = instance.store.entry(id);
             let hash = self.hasher.hash(entry.key);
             let withdrawn = entry.flags.withdrawn;
-            if !withdrawn || settling || instance.store.pending_peers(id).next().is_some() {
+            if !withdrawn || settling || instance.store.pending_peers(id).any(is_owed) {
                 instance.linger(now, setup, hash, id, &mut self.body);
                 continue;
             }

@@ -65,8 +65,15 @@ impl Packed {
     }
 }
 
+/// See [`Peer::is_owed`].
+const EXCHANGE_PATIENCES: u32 = 10;
+
 /// A shard's part of one DCS.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
 pub(super) struct Peer {
     pub(super) instance: InstanceIndex,
     pub(super) queue: PeerIndex,
@@ -89,6 +96,12 @@ pub(super) struct Peer {
     pub(super) early: Vec<(BatchKind, Vec<u8>)>,
     /// When the gate opened, while it is open.
     pub(super) opened_at: Option<Time>,
+    /// When the exchange began.
+    pub(super) began_at: Time,
+    /// What the exchange left to solicit has come.
+    pub(super) first_turn_over: bool,
+    /// Update Cache was reached with this neighbour since the start.
+    pub(super) met: bool,
     /// A CSU or CSUS message came since the gate opened (CA-15).
     pub(super) moved_on: bool,
     /// `Control` knows that this shard wants to solicit.
@@ -113,6 +126,9 @@ impl Peer {
             window: Window::new(packet_limit),
             early: Vec::new(),
             opened_at: None,
+            began_at: Time::from_nanos(0),
+            first_turn_over: false,
+            met: false,
             moved_on: false,
             asked_turn: false,
             skew_ms: 0,
@@ -124,10 +140,20 @@ impl Peer {
     pub(super) fn is_settling(&self, now: Time, patience: Duration) -> bool {
         match self.gate {
             Gate::Closed => false,
-            Gate::Exchange => true,
+            Gate::Exchange => self.is_owed(now, patience),
             Gate::Open => self
                 .opened_at
                 .is_some_and(|at| now < at.saturating_add(patience)),
+        }
+    }
+
+    /// Whether what is queued for the neighbour is worth keeping: not for one with which an
+    /// exchange has not come to its end in [`EXCHANGE_PATIENCES`] times `patience`.
+    pub(super) fn is_owed(&self, now: Time, patience: Duration) -> bool {
+        match self.gate {
+            Gate::Closed => false,
+            Gate::Exchange => now < self.began_at.saturating_add(patience * EXCHANGE_PATIENCES),
+            Gate::Open => true,
         }
     }
 
@@ -144,6 +170,8 @@ impl Peer {
     pub(super) fn reset(&mut self) {
         self.gate = Gate::Closed;
         self.id = None;
+        self.first_turn_over = false;
+        self.skew_ms = 0;
         self.cursor = None;
         self.requests.clear();
         self.solicit.clear();

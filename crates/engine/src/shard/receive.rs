@@ -301,7 +301,8 @@ impl Shard {
         let solicited = self.peers[dcs.index()].solicit.answer(hash, summary);
         let outcome = if summary.null {
             self.acknowledge(dcs, summary); // CSU-11
-            if solicited {
+            // Later a reply asked for it, and the offer would bring the same reply again.
+            if solicited && !self.peers[dcs.index()].first_turn_over {
                 self.offer_older(dcs, hash, summary);
             }
             Outcome::Null
@@ -356,13 +357,6 @@ impl Shard {
         let peer = &mut self.peers[dcs.index()];
         let instance = &mut self.instances[peer.instance.index()];
         instance.clock.merge(facts.stamp); // K-05
-        if !arrival.solicited
-            && peer
-                .id
-                .is_some_and(|id| id.as_bytes() == summary.originator)
-        {
-            peer.skew_ms = skew_ms(facts.stamp, now);
-        }
         arrival.found = instance.store.find(hash, summary.key, summary.originator);
         match arrival.found.map(|id| (id, instance.store.entry(id).seq)) {
             Some((id, seq)) if seq >= summary.seq => {
@@ -420,6 +414,13 @@ impl Shard {
         if !solicited && facts.stamp != Stamp::ZERO {
             let age_ms = now.unix_ms.saturating_sub(facts.stamp.millis());
             instance.propagated_after = Some(Duration::from_millis(age_ms));
+            let peer = &mut self.peers[dcs.index()];
+            if peer
+                .id
+                .is_some_and(|id| id.as_bytes() == summary.originator)
+            {
+                peer.skew_ms = skew_ms(facts.stamp, now);
+            }
         }
         instance
             .store

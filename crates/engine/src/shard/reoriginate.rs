@@ -141,9 +141,16 @@ impl Shard {
         self.acknowledge(arrival.dcs, &arrival.record.summary);
         match turn {
             Turn::Now => self.reoriginate(now, at, id),
-            Turn::Later { first: false } => {}
-            Turn::Later { first: true } => {
-                self.tell_control(ToControl::OwnRepeated { dcs: arrival.dcs });
+            Turn::Later { first } => {
+                // Not flooded, not even by what was queued before.
+                let store = &mut self.instances[at.index()].store;
+                let pending: Vec<_> = store.pending_peers(id).collect();
+                for queue in pending {
+                    store.acknowledge(id, queue);
+                }
+                if first {
+                    self.tell_control(ToControl::OwnRepeated { dcs: arrival.dcs });
+                }
             }
         }
         Outcome::Newer
@@ -218,7 +225,7 @@ impl Shard {
     }
 
     /// Sends the own state with the next sequence.
-    fn reoriginate(&mut self, now: Now, at: InstanceIndex, id: EntryId) {
+    pub(super) fn reoriginate(&mut self, now: Now, at: InstanceIndex, id: EntryId) {
         let instance = &mut self.instances[at.index()];
         let entry = instance.store.entry(id);
         let Some(seq) = entry.seq.next() else { return };

@@ -83,17 +83,17 @@ impl Solicit {
                 && asked.originator == summary.originator
                 && (summary.null || summary.seq >= asked.seq) // CA-20
         };
-        let found = self
+        // The neighbour may have summarized it twice.
+        let mut answered = false;
+        while let Ok(entry) = self
             .open
-            .find_entry(hash, |&at| summary_at(page, at).is_some_and(answers));
-        match found {
-            Ok(entry) => {
-                entry.remove();
-                self.resends = 0;
-                true
-            }
-            Err(_) => false,
+            .find_entry(hash, |&at| summary_at(page, at).is_some_and(answers))
+        {
+            entry.remove();
+            self.resends = 0;
+            answered = true;
         }
+        answered
     }
 }
 
@@ -153,6 +153,7 @@ impl Shard {
         if peer.solicit.page.is_empty() {
             peer.solicit.clear();
             peer.asked_turn = false;
+            peer.first_turn_over = true;
             self.tell_control(ToControl::TurnOver { dcs, epoch, shard });
         } else {
             peer.solicit.due = true;

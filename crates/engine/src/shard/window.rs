@@ -6,8 +6,8 @@
 
 /// Smallest window: a loss must not stop the flow.
 const MIN_OCTETS: usize = 4 * 1024;
-/// First window: fits the default receive buffer of a Linux socket.
-const START_OCTETS: usize = 64 * 1024;
+/// First window: fits the default receive buffer of a Linux socket, overhead included.
+const START_OCTETS: usize = 128 * 1024;
 /// Largest window.
 const MAX_OCTETS: usize = 1024 * 1024;
 

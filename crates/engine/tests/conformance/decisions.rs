@@ -781,3 +781,22 @@ fn d_15_order_does_not_matter() {
             .all(|state| *state == states[0] && state.len() == 2)
     );
 }
+
+/// Goal: a server that restarted without hearing of its earlier records may give a sequence out for
+/// a second time; when a neighbour shows the earlier one, its own later state goes on top.
+#[test]
+fn d_12_equal_sequence_after_a_blind_start() {
+    let mut lab = Lab::new(&[9]);
+    lab.wait(secs(11)); // D-09: nobody is there
+    lab.publish(b"k", b"later");
+    lab.open(D0);
+    lab.send(D0, &ca(900, "MIO", &[]));
+    lab.sent(D0);
+    lab.send(D0, &ca(901, "M", &[sum(b"k", LSID, 1000)]));
+    let flooded = records(&lab.sent(D0));
+    assert_eq!(flooded.len(), 1, "{flooded:?}");
+    assert_eq!(
+        (flooded[0].sum.seq, &flooded[0].body[..]),
+        (1001, &b"later"[..])
+    );
+}

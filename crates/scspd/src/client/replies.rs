@@ -18,7 +18,7 @@ use super::combine::Combine;
 
 /// Operations of one connection that wait for other threads at most; no further command is taken
 /// from its input then. One command with many keys may go beyond by the number of its keys.
-pub(super) const WAITING_MAX: usize = 4096;
+pub(super) const WAITING_MAX: usize = 256;
 /// Octets of replies that wait behind another one at most, as above.
 const READY_LEN_MAX: usize = 4 * 1024 * 1024;
 /// Octets that the buffer of waiting replies keeps allocated.

@@ -103,7 +103,7 @@ impl Call<'_, '_> {
                 scsp_resp::decode::BULK_LEN_MAX.to_string(),
             ),
             ("save", String::new()),
-            ("tcp-keepalive", "0".to_owned()),
+            ("tcp-keepalive", "300".to_owned()),
             ("timeout", "0".to_owned()),
             ("unixsocket", socket.unwrap_or_default()),
         ]

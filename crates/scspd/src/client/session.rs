@@ -60,6 +60,8 @@ pub(super) struct Session {
     pub(super) closing: bool,
     /// The client sends no more.
     pub(super) ended: bool,
+    /// Commands wait until the client has taken its replies.
+    pub(super) stalled: bool,
 }
 
 impl Session {
@@ -80,12 +82,13 @@ impl Session {
             exempt: Exempt::default(),
             closing: false,
             ended: false,
+            stalled: false,
         }
     }
 
     /// Whether the connection is to be closed now.
     pub(super) fn is_over(&self) -> bool {
-        self.replies.is_empty() && (self.closing || self.ended)
+        self.replies.is_empty() && (self.closing || self.ended && !self.stalled)
     }
 
     /// Whether CLIENT KILL means this connection.

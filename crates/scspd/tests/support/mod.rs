@@ -354,6 +354,18 @@ impl Hub {
         }
     }
 
+    /// The most memory it ever held, KiB.
+    pub(crate) fn peak_resident_kib(&self) -> usize {
+        let status = fs::read_to_string(format!(
+            "/proc/{}/status",
+            self.child.as_ref().expect("running").id()
+        ))
+        .unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).unwrap()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let id = self.child.as_ref().expect("running").id();
         let pid = i32::try_from(id)

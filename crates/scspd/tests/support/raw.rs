@@ -48,6 +48,9 @@ impl Raw {
                 break;
             }
         }
+        if got[..len] == *expected {
+            return;
+        }
         let (got, expected) = (got[..len].escape_ascii(), expected.escape_ascii());
         assert_eq!(got.to_string(), expected.to_string());
     }
