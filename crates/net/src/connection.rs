@@ -61,7 +61,7 @@ pub(crate) fn resumed_gate(gates: &mut [Gate]) -> Option<u16> {
 }
 
 /// How long a connection may be silent before its peer is asked whether it is still there.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(300);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(5);
 
 /// Sets an accepted socket up and tells who is at the other end.
 pub(crate) fn greet(socket: impl AsFd) -> Peer {
