@@ -303,8 +303,10 @@ fn signals_end_a_hub_cleanly(backend: Backend) {
     let setup = Setup::hub(&net, 1, &[2]).replace(&format!("\"{client}\""), &listen);
     for signal in [Signal::TERM, Signal::INT] {
         let mut hub = Hub::start(&setup, backend);
+        eventually("the greeting is there", || {
+            hub.stdout().lines().count() == 3
+        });
         let greeting = hub.stdout();
-        assert_eq!(greeting.lines().count(), 3, "{greeting}");
         for part in [
             client.to_string(),
             hub.admin_address().to_string(),
