@@ -85,6 +85,18 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// What client sessions may touch.
+    fn context(&mut self, now: Now) -> Context<'_> {
+        Context {
+            worker: self.number,
+            shard: &mut self.shard,
+            now,
+            outbox: &mut self.outbox,
+        }
+    }
+}
+
 impl<'a> Loop<'a> {
     fn new(worker: &'a mut Worker, sockets: Sockets) -> Result<Self, IoError> {
         let mut io = Io::new(worker.hub.backend, &io_config(&worker.hub))?;
@@ -208,13 +220,9 @@ impl Loop<'_> {
         let Some((input, output)) = self.io.exchange(conn, buffer) else {
             return;
         };
-        let mut context = Context {
-            worker: self.worker.number,
-            shard: &mut self.worker.shard,
-            now,
-            outbox: &mut self.worker.outbox,
-        };
-        let verdict = self.clients.received(&mut context, conn, input, output);
+        let verdict = self
+            .clients
+            .received(&mut self.worker.context(now), conn, input, output);
         self.settle(conn, verdict);
         self.commands_took = Some(self.worker.clock.time().since(now.time));
     }
@@ -224,13 +232,9 @@ impl Loop<'_> {
         let Some(output) = self.io.stream_buffer(conn) else {
             return;
         };
-        let mut context = Context {
-            worker: self.worker.number,
-            shard: &mut self.worker.shard,
-            now,
-            outbox: &mut self.worker.outbox,
-        };
-        let verdict = self.clients.drained(&mut context, conn, output);
+        let verdict = self
+            .clients
+            .drained(&mut self.worker.context(now), conn, output);
         self.settle(conn, verdict);
     }
 
@@ -259,17 +263,13 @@ impl Loop<'_> {
             let Some(message) = self.worker.inbox.receive() else {
                 return;
             };
-            let mut context = Context {
-                worker: self.worker.number,
-                shard: &mut self.worker.shard,
-                now,
-                outbox: &mut self.worker.outbox,
-            };
             match message {
                 Message::Shard(message) => self.worker.shard.handle_message(now, message),
                 Message::Execute(execute) => {
                     let ticket = execute.ticket;
-                    let answer = self.clients.execute(&mut context, ticket, execute.work);
+                    let answer =
+                        self.clients
+                            .execute(&mut self.worker.context(now), ticket, execute.work);
                     let executed = Box::new(Executed { ticket, answer });
                     self.worker
                         .outbox
@@ -278,7 +278,9 @@ impl Loop<'_> {
                 Message::Executed(executed) => {
                     let conn = executed.ticket.conn;
                     if let Some(output) = self.io.stream_buffer(conn) {
-                        let verdict = self.clients.executed(&mut context, *executed, output);
+                        let verdict =
+                            self.clients
+                                .executed(&mut self.worker.context(now), *executed, output);
                         self.settle(conn, verdict);
                     }
                 }
