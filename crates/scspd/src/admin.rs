@@ -89,13 +89,7 @@ async fn status_page(State(requests): State<Requests>) -> Response {
 
 /// Ready once no instance waits for its neighbours (D-09) and every worker knows.
 pub fn readiness(hub: &Hub, control: &Control) -> Result<(), String> {
-    let is_released = |instance: InstanceIndex| {
-        let mut workers = hub
-            .stats
-            .iter()
-            .map(|worker| &worker.instances[instance.index()]);
-        !control.is_held(instance) && workers.all(|stats| stats.released.get() == 1)
-    };
+    let is_released = |instance| !control.is_held(instance) && hub.is_released(instance);
     let mut groups = (0..).map(InstanceIndex).zip(&hub.groups);
     match groups.find(|(instance, _)| !is_released(*instance)) {
         Some((_, group)) => Err(format!("group {} waits for its neighbours", group.name)),

@@ -73,6 +73,13 @@ impl Hub {
         u16::try_from(found).ok().map(InstanceIndex)
     }
 
+    /// Whether every worker originates and answers in `instance` (D-09): they learn of it one after
+    /// the other, and clients are not to meet some that did and some that did not.
+    pub fn is_released(&self, instance: InstanceIndex) -> bool {
+        let mut workers = self.stats.iter();
+        workers.all(|worker| worker.instances[instance.index()].released.get() == 1)
+    }
+
     /// Every neighbour with its index.
     pub fn peers(&self) -> impl Iterator<Item = (DcsIndex, &PeerInfo)> {
         (0..).map(DcsIndex).zip(&self.peers)

@@ -126,7 +126,7 @@ impl Call<'_, '_> {
             CommandId::Scan => self.scan(args)?,
             CommandId::ScspPublish => self.publish(args)?,
             CommandId::ScspPurge => {
-                let at = self.group(args.at(1))?;
+                let at = self.released_group(args.at(1))?;
                 self.on_key(at, Op::on(Kind::Purge, args.at(2)));
             }
             CommandId::ScspGet => self.records(args)?,
@@ -185,10 +185,21 @@ impl Call<'_, '_> {
                 group.name, group.protocol,
             )));
         }
-        if self.cx.shard.is_held(at) {
-            return Err(Fault::Refused(Refusal::Loading));
+        self.refuse_held(at)
+    }
+
+    /// `at`, unless it is held (D-09).
+    fn refuse_held(&self, at: InstanceIndex) -> Result<InstanceIndex, Fault<'static>> {
+        if self.clients.hub.is_released(at) {
+            Ok(at)
+        } else {
+            Err(Fault::Refused(Refusal::Loading))
         }
-        Ok(at)
+    }
+
+    /// The group of that name, unless it is held.
+    fn released_group(&self, name: &[u8]) -> Result<InstanceIndex, Fault<'static>> {
+        self.group(name).and_then(|at| self.refuse_held(at))
     }
 
     /// The group of that name.
@@ -341,7 +352,7 @@ impl Call<'_, '_> {
 
     fn publish<'a>(&mut self, args: Args<'a>) -> Result<(), Fault<'a>> {
         let publish = ScspPublish::parse(args)?;
-        let at = self.group(publish.group)?;
+        let at = self.released_group(publish.group)?;
         let seq = publish.sequence.and_then(CsaSeq::new);
         let op = Op {
             kind: Kind::Publish { seq },
@@ -354,7 +365,7 @@ impl Call<'_, '_> {
 
     fn records<'a>(&mut self, args: Args<'a>) -> Result<(), Fault<'a>> {
         let get = ScspGet::parse(args)?;
-        let at = self.group(get.group)?;
+        let at = self.released_group(get.group)?;
         let originator = get.originator.map(server_id).transpose()?;
         let value = originator.as_ref().map_or(&[][..], ServerId::as_bytes);
         let kind = Kind::Records {
@@ -374,7 +385,7 @@ impl Call<'_, '_> {
 
     fn scan_records<'a>(&mut self, args: Args<'a>) -> Result<(), Fault<'a>> {
         let scan = ScspScan::parse(args)?;
-        let at = self.group(scan.group)?;
+        let at = self.released_group(scan.group)?;
         let Some((shard, position)) = self.position(scan.cursor) else {
             self.reply(write_end);
             return Ok(());
@@ -393,7 +404,8 @@ impl Call<'_, '_> {
         let indexes = (0..count)
             .filter_map(|at| u16::try_from(at).ok())
             .map(InstanceIndex);
-        let held = indexes.map(|at| self.cx.shard.is_held(at)).collect();
+        let hub = &self.clients.hub;
+        let held = indexes.map(|at| !hub.is_released(at)).collect();
         let what = What::Groups {
             held,
             totals: vec![0; 2 * count],

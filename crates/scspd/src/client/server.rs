@@ -222,8 +222,9 @@ impl Call<'_, '_> {
 
     fn describe_persistence(&self, text: &mut String) -> std::fmt::Result {
         // D-09.
-        let mut groups = (0..).map(InstanceIndex).zip(&self.clients.hub.groups);
-        let loading = groups.any(|(at, _)| self.cx.shard.is_held(at));
+        let hub = &self.clients.hub;
+        let mut groups = (0..).map(InstanceIndex).zip(&hub.groups);
+        let loading = groups.any(|(at, _)| !hub.is_released(at));
         write!(text, "# Persistence\r\nloading:{}\r\n", u8::from(loading))?;
         write!(text, "rdb_bgsave_in_progress:0\r\naof_enabled:0\r\n")
     }

@@ -187,6 +187,9 @@ impl World {
                 .shard
                 .handle_message(now, message);
         }
+        for (node, stats) in world.nodes.iter().zip(&world.hub.stats) {
+            stats.publish_shard(&node.shard);
+        }
         world
     }
 
