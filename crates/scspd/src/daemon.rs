@@ -26,7 +26,7 @@ use crate::worker::{Sockets, Worker};
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// How long an address may be in use before the start fails.
-const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
+const IN_USE_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at an address in use.
 const IN_USE_LOOK: Duration = Duration::from_millis(10);
 /// How long a start may take before it counts as failed.

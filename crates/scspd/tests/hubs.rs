@@ -233,6 +233,15 @@ fn write_until(hub: &Hub, name: &str, rounds: &AtomicUsize, stop: &AtomicBool) -
     written
 }
 
+/// Sets a flag when it goes, on a panic too.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Goal: B is killed and started while A and C take writes and deletes; then all three hold what
 /// was written last, and nothing that was deleted.
 fn a_killed_hub_catches_up_deletes_included(backend: Backend) {
@@ -252,6 +261,8 @@ fn a_killed_hub_catches_up_deletes_included(backend: Backend) {
     };
     let (a, b, c) = (&line.a, &mut line.b, &line.c);
     let written = thread::scope(|scope| {
+        // A failure below must not leave the writers writing for ever.
+        let _stop = SetOnDrop(&stop);
         let at_a = scope.spawn(|| write_until(a, "a", &rounds[0], &stop));
         let at_c = scope.spawn(|| write_until(c, "c", &rounds[1], &stop));
         progress(5);
