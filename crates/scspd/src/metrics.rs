@@ -188,6 +188,11 @@ fn collect_group(hub: &Hub, instance: InstanceIndex, group: Label) {
         "scsp_records_retransmitted_total",
         total(|it| &it.retransmitted),
     );
+    count(
+        "scsp_records_reoriginated_total",
+        total(|it| &it.reoriginated),
+    );
+    count("scsp_records_unsendable_total", total(|it| &it.unsendable));
     count("scsp_cache_expired_total", total(|it| &it.expired));
     gauge!("scsp_cache_entries", vec![group.clone()]).set(as_f64(total(|it| &it.entries)));
     gauge!("scsp_cache_bytes", vec![group]).set(as_f64(total(|it| &it.bytes)));

@@ -36,6 +36,10 @@ pub struct InstanceStats {
     pub acknowledged: Cell,
     /// Records sent again.
     pub retransmitted: Cell,
+    /// Own records originated again (D-12).
+    pub reoriginated: Cell,
+    /// Records that no packet for a neighbour can hold.
+    pub unsendable: Cell,
     /// Entries expired.
     pub expired: Cell,
     /// Whether the shard originates and answers clients: 0 while it is held (D-09).
@@ -179,6 +183,8 @@ impl WorkerStats {
             stats.originated.set(counters.originated);
             stats.acknowledged.set(counters.acknowledged);
             stats.retransmitted.set(counters.retransmitted);
+            stats.reoriginated.set(counters.reoriginated);
+            stats.unsendable.set(counters.unsendable);
             stats.expired.set(counters.expired);
             stats.released.set(u64::from(!shard.is_held(index)));
             stats.entries.set(shard.entries(index) as u64);
