@@ -17,7 +17,7 @@ use scsp_wire::{Builder, CaSeq, Envelope, Header, HelloFields, Message, ServerId
 use crate::alignment::{self, Alignment, Role};
 use crate::hello::{self, Edge, Heard, Hello};
 use crate::message::{Abnormal, ToControl, ToShard};
-use crate::setup::{DcsIndex, InstanceIndex, Setup, ShardIndex};
+use crate::setup::{DcsIndex, Destination, InstanceIndex, LinkIndex, Setup, ShardIndex};
 use crate::{Now, Time};
 
 use boot::Hold;
@@ -31,7 +31,7 @@ const SUSPICION_GAP: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Outgoing {
     /// Its receiver.
-    pub to: DcsIndex,
+    pub to: Destination,
     /// The packet.
     pub bytes: Vec<u8>,
 }
@@ -175,15 +175,18 @@ impl Control {
         control
     }
 
-    /// Link connectivity to `dcs` came or went (H-02).
-    pub fn handle_link(&mut self, now: Now, dcs: DcsIndex, up: bool) {
+    /// Connectivity of `link` came or went, for all DCSs reached over it (H-02).
+    pub fn handle_link(&mut self, now: Now, link: LinkIndex, up: bool) {
         let event = if up {
             hello::Event::LinkUp
         } else {
             hello::Event::LinkDown
         };
-        let edge = self.dcs[dcs.index()].hello.handle(now.time, event);
-        self.follow(now, dcs, edge);
+        let setup = Arc::clone(&self.setup);
+        for dcs in setup.dcs_on(link) {
+            let edge = self.dcs[dcs.index()].hello.handle(now.time, event);
+            self.follow(now, dcs, edge);
+        }
         self.handle_timeouts(now);
     }
 
@@ -432,7 +435,8 @@ impl Control {
             .expect("a Hello of two ids fits");
         let len = builder.finish();
         bytes.truncate(len);
-        self.transmits.push_back(Outgoing { to: dcs, bytes });
+        let to = Destination::Dcs(dcs);
+        self.transmits.push_back(Outgoing { to, bytes });
         let interval = Duration::from_secs(u64::from(instance.hello_interval_secs));
         let interval = self.jitter.shorten(interval);
         self.dcs[dcs.index()].hello.sent(now.time, interval);

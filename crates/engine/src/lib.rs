@@ -28,7 +28,10 @@ pub mod shard;
 pub use control::{Control, Notice, Outgoing, PeerStatus};
 pub use message::{CoreId, ToControl, ToShard};
 pub use scsp_cache::Time;
-pub use setup::{DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, Setup, ShardIndex};
+pub use setup::{
+    DcsIndex, DcsSetup, Destination, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup, Setup,
+    ShardIndex,
+};
 pub use shard::{Shard, Transmit};
 
 /// The moment at which an input is handled: one reading per batch, given by the caller.

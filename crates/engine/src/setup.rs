@@ -13,6 +13,10 @@ pub struct InstanceIndex(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DcsIndex(pub u16);
 
+/// Index of a link in [`Setup::links`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkIndex(pub u16);
+
 /// Index of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardIndex(pub u16);
@@ -25,6 +29,13 @@ impl InstanceIndex {
 }
 
 impl DcsIndex {
+    /// As an index into a slice.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl LinkIndex {
     /// As an index into a slice.
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -51,8 +62,26 @@ pub struct Setup {
     pub started_unix_ms: u64,
     /// The instances.
     pub instances: Vec<InstanceSetup>,
+    /// The links.
+    pub links: Vec<LinkSetup>,
     /// Every DCS of every instance.
     pub dcs: Vec<DcsSetup>,
+}
+
+/// One link: a way to reach neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkSetup {
+    /// One packet can reach all neighbours on it (H-10, CSU-14).
+    pub multipoint: bool,
+}
+
+/// Where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// To one DCS.
+    Dcs(DcsIndex),
+    /// To everybody on a multipoint link.
+    Group(LinkIndex),
 }
 
 /// One instance: an independent cache with its own alignment machines.
@@ -92,11 +121,16 @@ pub struct InstanceSetup {
     pub ignore_abnormal: bool,
 }
 
-/// One DCS of one instance, reached over a unicast link.
+/// One DCS of one instance.
 #[derive(Clone, Debug)]
 pub struct DcsSetup {
     /// The instance it belongs to.
     pub instance: InstanceIndex,
+    /// The link it is reached over.
+    pub link: LinkIndex,
+    /// Which server on the link it is: DCSs of several instances behind one address share it
+    /// (H-14).
+    pub station: u16,
     /// Octets of the largest packet for it.
     pub packet_limit: usize,
     /// Refuse any other id (D-11).
@@ -117,6 +151,15 @@ impl Setup {
             .map(DcsIndex)
             .zip(&self.dcs)
             .filter(move |(_, dcs)| dcs.instance == instance)
+            .map(|(index, _)| index)
+    }
+
+    /// The DCSs reached over `link`.
+    pub fn dcs_on(&self, link: LinkIndex) -> impl Iterator<Item = DcsIndex> + '_ {
+        (0..)
+            .map(DcsIndex)
+            .zip(&self.dcs)
+            .filter(move |(_, dcs)| dcs.link == link)
             .map(|(index, _)| index)
     }
 

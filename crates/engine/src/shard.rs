@@ -24,7 +24,7 @@ use scsp_cache::{KeyHasher, Store};
 use scsp_profile::{Clock, Stamp};
 
 use crate::message::{BatchKind, Epoch, ToControl, ToShard};
-use crate::setup::{DcsIndex, InstanceIndex, Setup, ShardIndex};
+use crate::setup::{DcsIndex, Destination, InstanceIndex, Setup, ShardIndex};
 use crate::{Now, Time};
 
 pub use kv::{Condition, KvValue, Life};
@@ -41,7 +41,7 @@ use reoriginate::Reoriginations;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// Its receiver.
-    pub to: DcsIndex,
+    pub to: Destination,
     /// Octets of the buffer used.
     pub len: usize,
     /// When the buffer holds several packets: octets of each but the last, which may be shorter.

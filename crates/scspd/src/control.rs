@@ -11,7 +11,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scsp_engine::{Control, DcsIndex, Now, Time};
+use scsp_engine::{Control, LinkIndex, Now, Time};
 use scsp_net::Backend;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -111,8 +111,8 @@ impl ControlThread {
             unreachable!("the control thread has a control doorbell")
         };
         let now = self.clock.now();
-        for dcs in (0..self.hub.peers.len()).filter_map(|index| u16::try_from(index).ok()) {
-            self.control.handle_link(now, DcsIndex(dcs), true);
+        for link in (0..).map(LinkIndex).take(self.hub.setup.links.len()) {
+            self.control.handle_link(now, link, true);
         }
         self.settle(&mut metrics);
         std::mem::replace(&mut self.on_ready, Box::new(|| {}))();
@@ -176,7 +176,7 @@ impl ControlThread {
     /// Carries out what the core wants.
     fn settle(&mut self, metrics: &mut Metrics) {
         while let Some(packet) = self.control.poll_transmit() {
-            let peer = &self.hub.peers[packet.to.index()];
+            let peer = self.hub.peer_of(packet.to);
             let code = packet.bytes.get(1).copied().unwrap_or_default();
             match self.links[peer.link].send_to(&packet.bytes, peer.address) {
                 Ok(len) => metrics.sent(code, len),

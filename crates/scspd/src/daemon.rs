@@ -6,7 +6,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use scsp_engine::{Control, DcsSetup, InstanceIndex, InstanceSetup, Setup, Shard, ShardIndex};
+use scsp_engine::{
+    Control, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup, Setup, Shard, ShardIndex,
+};
 use scsp_net::{IoError, Listener, UdpOptions, bind_tcp, bind_udp, bind_unix};
 use scsp_profile::Profile;
 use scsp_resp::command::COMMANDS;
@@ -14,7 +16,7 @@ use tracing::{error, warn};
 
 use crate::board::Board;
 use crate::clock::{Clock, unix_ms};
-use crate::config::{AbnormalEvents, BackendChoice, Config, Group, ListenAddress};
+use crate::config::{AbnormalEvents, BackendChoice, Config, Group, ListenAddress, Peer};
 use crate::control::{self, ControlThread};
 use crate::directory::Directory;
 use crate::hub::{GroupInfo, Hub, PeerInfo};
@@ -360,6 +362,8 @@ fn engine_setup(config: &Config, workers: usize, hash_seed: u64) -> Setup {
         .flat_map(|(instance, group)| {
             group.peers.iter().map(move |peer| DcsSetup {
                 instance,
+                link: LinkIndex(u16::try_from(peer.link).expect("links are limited")),
+                station: station_of(config, peer),
                 packet_limit: config.links[peer.link].packet_limit,
                 expected_id: peer.expected_id,
                 max_records: peer.max_records,
@@ -372,8 +376,17 @@ fn engine_setup(config: &Config, workers: usize, hash_seed: u64) -> Setup {
         hash_seed,
         started_unix_ms: unix_ms(),
         instances,
+        links: vec![LinkSetup { multipoint: false }; config.links.len()],
         dcs,
     }
+}
+
+/// Number of the server behind a peer's address: the first peer there, counted over all groups.
+fn station_of(config: &Config, peer: &Peer) -> u16 {
+    let mut peers = config.groups.iter().flat_map(|group| &group.peers);
+    let same = |other: &Peer| (other.link, other.address) == (peer.link, peer.address);
+    let first = peers.position(same).expect("the peer itself is there");
+    u16::try_from(first).expect("peers are limited by the configuration")
 }
 
 fn instance_setup(group: &Group) -> InstanceSetup {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use scsp_engine::{DcsIndex, InstanceIndex, Setup};
+use scsp_engine::{DcsIndex, Destination, InstanceIndex, Setup};
 use scsp_net::Backend;
 use scsp_wire::{ProtocolId, ServerGroupId, ServerId};
 
@@ -78,6 +78,14 @@ impl Hub {
     pub fn is_released(&self, instance: InstanceIndex) -> bool {
         let mut workers = self.stats.iter();
         workers.all(|worker| worker.instances[instance.index()].released.get() == 1)
+    }
+
+    /// The neighbour a packet goes to.
+    pub fn peer_of(&self, to: Destination) -> &PeerInfo {
+        match to {
+            Destination::Dcs(dcs) => &self.peers[dcs.index()],
+            Destination::Group(_) => unreachable!("all links are unicast"),
+        }
     }
 
     /// Every neighbour with its index.

@@ -308,7 +308,7 @@ impl Loop<'_> {
                 self.io.release(slot);
                 return;
             };
-            let peer = &self.worker.hub.peers[packet.to.index()];
+            let peer = self.worker.hub.peer_of(packet.to);
             let link = self.links[peer.link];
             self.io
                 .send(slot, link, peer.address, packet.len, packet.segment);

@@ -6,8 +6,8 @@ use scsp_cache::KeyHasher;
 use scsp_engine::message::ToShard;
 use scsp_engine::shard::shard_of;
 use scsp_engine::{
-    Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, Now, Setup, Shard, ShardIndex, Time,
-    ToControl,
+    Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup, Now, Setup,
+    Shard, ShardIndex, Time, ToControl,
 };
 use scsp_profile::{KvBody, Profile};
 use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
@@ -243,8 +243,11 @@ impl Hub {
             ignore_abnormal: false,
         });
         let dcs = (0..plan.instances.len()).flat_map(|instance| {
-            self.neighbours.iter().map(move |neighbour| DcsSetup {
+            let links = (0..).map(LinkIndex).zip(&self.neighbours);
+            links.map(move |(link, neighbour)| DcsSetup {
                 instance: InstanceIndex(u16::try_from(instance).expect("at most two")),
+                link,
+                station: link.0,
                 packet_limit: plan.packet_limits[neighbour.link],
                 expected_id: plan.expect_ids.then(|| plan.hubs[neighbour.hub].id),
                 max_records: plan.max_records,
@@ -256,6 +259,7 @@ impl Hub {
             hash_seed,
             started_unix_ms: self.unix_ms(now),
             instances: instances.collect(),
+            links: vec![LinkSetup { multipoint: false }; self.neighbours.len()],
             dcs: dcs.collect(),
         }
     }

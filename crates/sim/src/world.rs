@@ -21,7 +21,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use scsp_engine::shard::DATAGRAM_LEN_MAX;
-use scsp_engine::{DcsIndex, Now, alignment};
+use scsp_engine::{DcsIndex, LinkIndex, Now, alignment};
 use scsp_wire::{MessageType, ServerId};
 
 use crate::client::Ledger;
@@ -332,9 +332,9 @@ impl World {
         }
         this.start(&self.plan, hub, self.now, &mut self.hub_seeds);
         let clocks = self.clocks(hub);
-        let peers = self.hubs[hub].watches.len();
-        for dcs in (0..peers).map(|dcs| DcsIndex(u16::try_from(dcs).expect("few"))) {
-            self.cores(hub).control.handle_link(clocks, dcs, true);
+        let links = self.cores(hub).setup.links.len();
+        for link in (0..).map(LinkIndex).take(links) {
+            self.cores(hub).control.handle_link(clocks, link, true);
         }
         (0..self.cores(hub).slots()).try_for_each(|slot| self.drain(hub, slot))
     }

@@ -8,7 +8,7 @@ use scsp_wire::{Builder, Ca, CaFlags, Envelope, Header, Message, MessageType, Se
 use crate::Now;
 use crate::alignment::{Offset, Role, Signal, Source, State, Verdict, judge};
 use crate::message::{Epoch, Page, ToShard};
-use crate::setup::{DcsIndex, ShardIndex};
+use crate::setup::{DcsIndex, Destination, ShardIndex};
 use crate::shard::split_by_shard;
 
 use super::{Control, Notice, Outgoing};
@@ -314,7 +314,8 @@ impl Control {
         alignment.sent_more = flags.more;
         alignment.last_ca.clone_from(&bytes);
         let epoch = alignment.epoch;
-        self.transmits.push_back(Outgoing { to: dcs, bytes });
+        let to = Destination::Dcs(dcs);
+        self.transmits.push_back(Outgoing { to, bytes });
         for shard in wanted {
             self.tell(shard, ToShard::NextPage { dcs, epoch });
         }
@@ -339,7 +340,8 @@ impl Control {
             return;
         }
         let bytes = alignment.last_ca.clone();
-        self.transmits.push_back(Outgoing { to: dcs, bytes });
+        let to = Destination::Dcs(dcs);
+        self.transmits.push_back(Outgoing { to, bytes });
     }
 
     /// Update Cache (2.2.3). The slave keeps its last CA (CA-15).

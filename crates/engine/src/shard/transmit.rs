@@ -6,7 +6,7 @@ use std::sync::Arc;
 use scsp_wire::{Builder, Header, MessageType, ServerId, overhead};
 
 use crate::message::{Abnormal, ToControl};
-use crate::setup::{DcsIndex, Setup};
+use crate::setup::{DcsIndex, Destination, Setup};
 use crate::{Now, Time};
 
 use super::peer::{Gate, Packed};
@@ -27,7 +27,7 @@ impl Shard {
             let dcs = DcsIndex(u16::try_from(index).expect("checked when configured"));
             if let Some(len) = self.build(now, dcs, out) {
                 return Some(Transmit {
-                    to: dcs,
+                    to: Destination::Dcs(dcs),
                     len,
                     segment: None,
                 });

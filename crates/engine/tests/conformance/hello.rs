@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use scsp_engine::alignment;
 use scsp_engine::hello::State::{Bidirectional, Down, Unidirectional, Waiting};
+use scsp_engine::{LinkIndex, alignment};
 
 use crate::script::{LSID, Lab, Msg, ca, hello, sum};
 use crate::support::{D0, D1, Hub, at, id, millis, secs, setup};
@@ -47,14 +47,14 @@ fn h_02_link_connectivity() {
         }
         assert_eq!(lab.hub.hello(D0), state);
         let now = lab.now();
-        lab.hub.control.handle_link(now, D0, false);
+        lab.hub.control.handle_link(now, LinkIndex(0), false);
         lab.collect();
         assert_eq!(lab.hub.hello(D0), Down);
         lab.hellos(D0);
         lab.wait(secs(30));
         assert_eq!(lab.hellos(D0), []);
         let now = lab.now();
-        lab.hub.control.handle_link(now, D0, true);
+        lab.hub.control.handle_link(now, LinkIndex(0), true);
         lab.collect();
         assert_eq!(lab.hub.hello(D0), Waiting);
         assert_eq!(lab.hellos(D0).len(), 1);

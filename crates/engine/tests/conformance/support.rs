@@ -8,8 +8,8 @@ use std::time::Duration;
 use scsp_engine::message::BatchKind;
 use scsp_engine::shard::{Condition, DATAGRAM_LEN_MAX, Drop, KvValue, Life, Message, shard_of};
 use scsp_engine::{
-    Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, Notice, Now, PeerStatus, Setup,
-    Shard, ShardIndex, Time, ToControl, ToShard, alignment, hello,
+    Control, DcsIndex, DcsSetup, Destination, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup,
+    Notice, Now, PeerStatus, Setup, Shard, ShardIndex, Time, ToControl, ToShard, alignment, hello,
 };
 use scsp_profile::Profile;
 use scsp_wire::{
@@ -82,6 +82,8 @@ pub(crate) fn opaque_instance() -> InstanceSetup {
 pub(crate) fn dcs() -> DcsSetup {
     DcsSetup {
         instance: I0,
+        link: LinkIndex(0),
+        station: 0,
         packet_limit: 1472,
         expected_id: None,
         max_records: 0,
@@ -96,7 +98,24 @@ pub(crate) fn setup(last: u8, shards: u16, peers: usize) -> Setup {
         hash_seed: 7,
         started_unix_ms: START_UNIX_MS,
         instances: vec![instance()],
+        links: Vec::new(),
         dcs: vec![dcs(); peers],
+    }
+}
+
+/// A link of its own for every DCS.
+fn unicast(setup: &mut Setup) {
+    for (dcs, link) in setup.dcs.iter_mut().zip(0..) {
+        (dcs.link, dcs.station) = (LinkIndex(link), link);
+    }
+    setup.links = vec![LinkSetup { multipoint: false }; setup.dcs.len()];
+}
+
+/// The DCS a packet of a unicast link goes to.
+fn one(to: Destination) -> DcsIndex {
+    match to {
+        Destination::Dcs(dcs) => dcs,
+        Destination::Group(link) => panic!("{link:?} is no multipoint link"),
     }
 }
 
@@ -143,15 +162,18 @@ impl Hub {
     /// A hub whose links are up.
     pub(crate) fn new(setup: Setup, now: Now) -> Self {
         let mut hub = Self::unlinked(setup, now);
-        for dcs in (0..).map(DcsIndex).take(hub.setup.dcs.len()) {
-            hub.control.handle_link(now, dcs, true);
+        for link in (0..).map(LinkIndex).take(hub.setup.links.len()) {
+            hub.control.handle_link(now, link, true);
         }
         hub.collect(now);
         hub
     }
 
     /// A hub whose links are down.
-    pub(crate) fn unlinked(setup: Setup, now: Now) -> Self {
+    pub(crate) fn unlinked(mut setup: Setup, now: Now) -> Self {
+        if setup.links.is_empty() {
+            unicast(&mut setup);
+        }
         let setup = Arc::new(setup);
         let shards = (0..setup.shards)
             .map(|index| Shard::new(Arc::clone(&setup), ShardIndex(index), now))
@@ -204,8 +226,9 @@ impl Hub {
 
     pub(crate) fn collect_packets(&mut self, now: Now) {
         while let Some(packet) = self.control.poll_transmit() {
-            self.check_sent(now, 0, packet.to, &packet.bytes);
-            self.out.push_back((packet.to, packet.bytes));
+            let to = one(packet.to);
+            self.check_sent(now, 0, to, &packet.bytes);
+            self.out.push_back((to, packet.bytes));
         }
         for index in 0..self.shards.len() {
             loop {
@@ -214,8 +237,9 @@ impl Hub {
                 self.buffer = buffer;
                 let Some(sent) = sent else { break };
                 let bytes = self.buffer[..sent.len].to_vec();
-                self.check_sent(now, index + 1, sent.to, &bytes);
-                self.out.push_back((sent.to, bytes));
+                let to = one(sent.to);
+                self.check_sent(now, index + 1, to, &bytes);
+                self.out.push_back((to, bytes));
             }
         }
     }

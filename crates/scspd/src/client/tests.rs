@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use scsp_engine::{
-    Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, Setup, ShardIndex, Time,
+    Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup, Setup,
+    ShardIndex, Time,
 };
 use scsp_net::{Backend, Event, Io, IoConfig, bind_tcp};
 use scsp_wire::ServerId;
@@ -105,6 +106,8 @@ fn setup(config: &Config, workers: u16) -> Setup {
         vec![
             DcsSetup {
                 instance: InstanceIndex(index),
+                link: LinkIndex(0),
+                station: 0,
                 packet_limit: 1472,
                 expected_id: None,
                 max_records: 0,
@@ -118,6 +121,7 @@ fn setup(config: &Config, workers: u16) -> Setup {
         hash_seed: 1,
         started_unix_ms: STARTED_UNIX_MS,
         instances: config.groups.iter().map(instance).collect(),
+        links: vec![LinkSetup { multipoint: false }],
         dcs: (0..).zip(&config.groups).flat_map(dcs).collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! Faults coming and going.
 
-use scsp_engine::{DcsIndex, InstanceIndex};
+use scsp_engine::{DcsIndex, InstanceIndex, LinkIndex};
 use scsp_wire::checksum;
 
 use crate::client;
@@ -157,13 +157,17 @@ impl World {
 
     /// A hub's link to a neighbour goes down or comes up (H-02).
     fn carrier(&mut self, hub: usize, neighbour: usize, up: bool) -> Step {
-        for dcs in self.dcs_of(hub, neighbour) {
-            let clocks = self.clocks(hub);
-            self.hubs[hub].watches[dcs.index()].hello_sent_at = None;
-            self.cores(hub).control.handle_link(clocks, dcs, up);
-            self.drain(hub, 0)?;
+        let dcs = self.dcs_of(hub, neighbour);
+        if dcs.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        for dcs in dcs {
+            self.hubs[hub].watches[dcs.index()].hello_sent_at = None;
+        }
+        let clocks = self.clocks(hub);
+        let link = LinkIndex(u16::try_from(neighbour).expect("few"));
+        self.cores(hub).control.handle_link(clocks, link, up);
+        self.drain(hub, 0)
     }
 
     fn clear(&mut self, hub: usize, neighbour: usize) -> Step {

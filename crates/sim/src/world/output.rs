@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scsp_engine::{DcsIndex, InstanceIndex, Notice, ToControl, shard};
+use scsp_engine::{DcsIndex, Destination, InstanceIndex, Notice, ToControl, shard};
 use scsp_wire::MessageType;
 
 use crate::check::Rules;
@@ -66,7 +66,7 @@ impl World {
             self.tell(hub, 0, 1 + shard.index(), CoreMessage::Shard(message));
         }
         while let Some(outgoing) = self.cores(hub).control.poll_transmit() {
-            self.send(hub, outgoing.to, &outgoing.bytes)?;
+            self.send(hub, one(outgoing.to), &outgoing.bytes)?;
         }
         Ok(())
     }
@@ -110,7 +110,7 @@ impl World {
             let Some(transmit) = transmit else { break };
             let segment = transmit.segment.unwrap_or(transmit.len).max(1);
             for packet in buffer[..transmit.len].chunks(segment) {
-                self.send(hub, transmit.to, packet)?;
+                self.send(hub, one(transmit.to), packet)?;
             }
         }
         self.buffer = buffer;
@@ -240,5 +240,13 @@ impl World {
                 },
             );
         }
+    }
+}
+
+/// The DCS a packet goes to.
+fn one(to: Destination) -> DcsIndex {
+    match to {
+        Destination::Dcs(dcs) => dcs,
+        Destination::Group(_) => unreachable!("all links are unicast"),
     }
 }

@@ -144,7 +144,7 @@ fn status_and_peers() {
         assert_eq!(world.cleared, [DcsIndex(0), DcsIndex(0)]);
         let down = health(&world.hub, &world.control).unwrap_err();
         assert_eq!(down, "group clients: peer 127.0.0.2:2334 is down");
-        world.control.handle_link(world.now, DcsIndex(0), true);
+        world.control.handle_link(world.now, LinkIndex(0), true);
         let waiting = health(&world.hub, &world.control).unwrap_err();
         assert_eq!(waiting, "group clients: peer 127.0.0.2:2334 is waiting");
     }
