@@ -7,6 +7,7 @@
 
 mod align;
 mod expire;
+mod ids;
 mod kv;
 mod originate;
 mod peer;

@@ -145,6 +145,17 @@ pub(crate) fn set_remaining(body: &mut [u8], remaining: Duration) {
     header.life_ms = U32::new(ms);
 }
 
+/// A tombstone in the place of the body (K-02).
+pub(crate) fn withdraw(body: &mut [u8], stamp: Stamp) -> usize {
+    let tombstone = KvBody {
+        kind: KvKind::Tombstone,
+        life_ms: None,
+        stamp,
+        value: &[],
+    };
+    tombstone.encode(body)
+}
+
 pub(crate) fn lasting_parts(body: &[u8]) -> (&[u8], &[u8]) {
     let (before, rest) = body.split_at(body.len().min(LIFE.start));
     (before, rest.get(LIFE.len()..).unwrap_or(&[]))

@@ -4,6 +4,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `kv.rs` | body of the generic key-value protocol (KV) |
+//! | `nhrp.rs` | body of NHRP records (RFC 2335) |
 //! | `hlc.rs` | hybrid logical clock of K-05 |
 #![forbid(unsafe_code)]
 #![no_std]
@@ -13,6 +14,7 @@ extern crate std;
 
 pub mod hlc;
 pub mod kv;
+pub mod nhrp;
 
 use core::time::Duration;
 
@@ -20,12 +22,15 @@ use scsp_wire::ProtocolId;
 
 pub use hlc::{Clock, Stamp};
 pub use kv::{KvBody, KvKind};
+pub use nhrp::{NhrpBody, NhrpState};
 
 /// Rules for the record bodies of one protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Profile {
     /// Generic client state: key, value, life and timestamp (K-01..K-05).
     Kv,
+    /// Clients of next hop servers: addresses and holding time (N-01..N-05).
+    Nhrp,
     /// Bodies nobody looks into; an empty one is a withdrawal (D-20).
     Opaque,
 }
@@ -33,7 +38,7 @@ pub enum Profile {
 /// What a body says about its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Tombstone (K-02) or empty opaque body (D-20): kept for the retention time, not served.
+    /// Tombstone (K-02), purge (N-04) or empty opaque body (D-20): kept for the retention time, not served.
     pub withdrawn: bool,
     /// Life that remained when the record was sent; `None`: does not expire.
     pub life: Option<Duration>,
@@ -62,6 +67,9 @@ pub enum BodyError {
     /// A clock reading that leaves no room for later ones.
     #[error("timestamp beyond every clock")]
     BadStamp,
+    /// Addresses longer or shorter than the body says.
+    #[error("addresses do not fill the body")]
+    BadLength,
 }
 
 impl BodyError {
@@ -74,6 +82,7 @@ impl BodyError {
             Self::BadFlags => "body_flags",
             Self::BadKey => "body_key",
             Self::BadStamp => "body_stamp",
+            Self::BadLength => "body_length",
         }
     }
 }
@@ -81,10 +90,27 @@ impl BodyError {
 impl Profile {
     /// The rules for `protocol`; every id without rules of its own is opaque.
     pub fn of(protocol: ProtocolId) -> Self {
-        if protocol == ProtocolId::KV {
-            Self::Kv
-        } else {
-            Self::Opaque
+        match protocol {
+            ProtocolId::KV => Self::Kv,
+            ProtocolId::NHRP => Self::Nhrp,
+            _ => Self::Opaque,
+        }
+    }
+
+    /// Octets of every server id and cache key, where the protocol fixes them (N-01).
+    pub const fn id_len(self) -> Option<usize> {
+        match self {
+            Self::Nhrp => Some(nhrp::ID_LEN),
+            Self::Kv | Self::Opaque => None,
+        }
+    }
+
+    /// Lengths a cache key may have, the shortest and the longest.
+    pub const fn key_len(self) -> (usize, usize) {
+        match self {
+            Self::Kv => (1, kv::KEY_LEN_MAX),
+            Self::Nhrp => (nhrp::ID_LEN, nhrp::ID_LEN),
+            Self::Opaque => (0, kv::KEY_LEN_MAX),
         }
     }
 
@@ -94,6 +120,7 @@ impl Profile {
     pub fn inspect(self, key: &[u8], body: &[u8]) -> Result<Facts, BodyError> {
         match self {
             Self::Kv => kv::inspect(key, body),
+            Self::Nhrp => nhrp::inspect(key, body),
             Self::Opaque => Ok(Facts {
                 withdrawn: body.is_empty(),
                 life: None,
@@ -102,23 +129,36 @@ impl Profile {
         }
     }
 
-    /// Rewrites the remaining life in an outgoing copy of a body (K-03).
+    /// Rewrites the remaining life in an outgoing copy of a body (K-03, N-03).
     ///
     /// Rounds up to the protocol's unit and never lets the life grow (D-21). Bodies that carry no
     /// life, and malformed ones, stay as they are.
     pub fn set_remaining(self, body: &mut [u8], remaining: Duration) {
         match self {
             Self::Kv => kv::set_remaining(body, remaining),
+            Self::Nhrp => nhrp::set_remaining(body, remaining),
             Self::Opaque => {}
         }
     }
 
-    /// The body without the octets that shrink in transit (K-03), as the parts before and after
+    /// The body without the octets that shrink in transit (K-03, N-03), as the parts before and after
     /// them: what is the same on every server.
     pub fn lasting_parts(self, body: &[u8]) -> (&[u8], &[u8]) {
         match self {
             Self::Kv => kv::lasting_parts(body),
+            Self::Nhrp => nhrp::lasting_parts(body),
             Self::Opaque => (body, &[]),
+        }
+    }
+
+    /// Turns a body that [`inspect`](Self::inspect) accepted into the protocol's own form of a
+    /// withdrawal, written at `stamp` (K-02, N-04, D-20), and returns how many of its octets that
+    /// takes.
+    pub fn withdraw(self, body: &mut [u8], stamp: Stamp) -> usize {
+        match self {
+            Self::Kv => kv::withdraw(body, stamp),
+            Self::Nhrp => nhrp::withdraw(body),
+            Self::Opaque => 0,
         }
     }
 }

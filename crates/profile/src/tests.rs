@@ -193,3 +193,150 @@ proptest! {
         }
     }
 }
+
+fn nhrp() -> NhrpBody<'static> {
+    NhrpBody {
+        family: 1,
+        protocol_type: 0x0800,
+        snap: [1, 2, 3, 4, 5],
+        flags: nhrp::FLAG_UNIQUE,
+        request_id: 0x0102_0304,
+        state: NhrpState::Reregistered,
+        prefix_len: 32,
+        mtu: 1400,
+        holding_secs: 7200,
+        preference: 9,
+        nbma_e164: true,
+        subaddress_e164: false,
+        nbma: &[198, 51, 100, 5],
+        subaddress: &[0xAA],
+        protocol_address: &[10, 255, 0, 5],
+    }
+}
+
+fn encode_nhrp(body: &NhrpBody<'_>) -> Vec<u8> {
+    let mut out = vec![0; body.encoded_len()];
+    assert_eq!(body.encode(&mut out), Some(out.len()));
+    out
+}
+
+/// Goal: the octets of an NHRP body stand where RFC 2335 puts them.
+#[test]
+fn n_03_nhrp_body_golden_octets() {
+    let octets = [
+        0, 1, 8, 0, 1, 2, 3, 4, 5, 1, 0x80, 0, 1, 2, 3, 4, 1, 32, 0, 0, 0x05, 0x78, 0x1C, 0x20,
+        0x44, 1, 4, 9, 198, 51, 100, 5, 0xAA, 10, 255, 0, 5,
+    ];
+    assert_eq!(encode_nhrp(&nhrp()), octets);
+    assert_eq!(NhrpBody::parse(&octets), Ok(nhrp()));
+    let mut unused = octets;
+    (unused[10], unused[18], unused[24]) = (0xBF, 7, 0xC4);
+    assert_eq!(
+        NhrpBody::parse(&unused),
+        Ok(nhrp()),
+        "unused bits are ignored"
+    );
+}
+
+/// Goal: every malformed NHRP body is refused with its own reason, and so are addresses that no
+/// length field can say.
+#[test]
+fn n_01_nhrp_malformed_bodies() {
+    let good = encode_nhrp(&nhrp());
+    let with = |at: usize, octet: u8| {
+        let mut body = good.clone();
+        body[at] = octet;
+        Profile::Nhrp.inspect(&[10, 255, 0, 5], &body)
+    };
+    assert!(with(17, 24).is_ok());
+    assert_eq!(NhrpBody::parse(&good[..27]), Err(BodyError::Truncated));
+    assert_eq!(with(9, 0), Err(BodyError::BadVersion));
+    assert_eq!(with(16, 4), Err(BodyError::BadKind));
+    for at in [24, 25, 26] {
+        assert_eq!(with(at, 0x3F), Err(BodyError::BadLength));
+        assert_eq!(with(at, 0), Err(BodyError::BadLength));
+    }
+    for key in [&[][..], b"abc", b"abcde"] {
+        assert_eq!(Profile::Nhrp.inspect(key, &good), Err(BodyError::BadKey));
+    }
+    let long = NhrpBody {
+        nbma: &[0; 64],
+        ..nhrp()
+    };
+    assert_eq!(long.encode(&mut vec![0; long.encoded_len()]), None);
+}
+
+/// Goal: what the body says of the entry: life while registered, none for purges (N-04).
+#[test]
+fn n_04_nhrp_states() {
+    let facts = |state| {
+        let body = encode_nhrp(&NhrpBody { state, ..nhrp() });
+        let facts = Profile::Nhrp.inspect(&[1, 2, 3, 4], &body).unwrap();
+        (facts.withdrawn, facts.life)
+    };
+    let life = Some(Duration::from_secs(7200));
+    assert_eq!(facts(NhrpState::Registered), (false, life));
+    assert_eq!(facts(NhrpState::Reregistered), (false, life));
+    assert_eq!(facts(NhrpState::Purged), (true, None));
+    assert_eq!(facts(NhrpState::NoSuchClient), (true, None));
+    let mut body = encode_nhrp(&nhrp());
+    assert_eq!(Profile::Nhrp.withdraw(&mut body, Stamp(9)), body.len());
+    assert_eq!(NhrpBody::parse(&body).unwrap().state, NhrpState::Purged);
+}
+
+proptest! {
+    /// Goal: parse(encode(b)) = b; seconds are rounded up and never grow (D-21); nothing else
+    /// changes in transit.
+    #[test]
+    fn d_21_nhrp_round_trip(
+        fields: (u16, u16, [u8; 5], u32, u8, u16, u16, u8),
+        state in 0_u8..4,
+        types: (bool, bool),
+        nbma in prop::collection::vec(any::<u8>(), 0..=63),
+        subaddress in prop::collection::vec(any::<u8>(), 0..=63),
+        protocol_address in prop::collection::vec(any::<u8>(), 0..=255),
+        remaining_ms in 0..=100_000_000_u64,
+    ) {
+        let (family, protocol_type, snap, request_id, prefix_len, mtu, holding_secs, preference) = fields;
+        let states = [
+            NhrpState::Registered,
+            NhrpState::Reregistered,
+            NhrpState::Purged,
+            NhrpState::NoSuchClient,
+        ];
+        let body = NhrpBody {
+            family,
+            protocol_type,
+            snap,
+            flags: nhrp::FLAG_AUTHORITATIVE,
+            request_id,
+            state: states[usize::from(state)],
+            prefix_len,
+            mtu,
+            holding_secs,
+            preference,
+            nbma_e164: types.0,
+            subaddress_e164: types.1,
+            nbma: &nbma,
+            subaddress: &subaddress,
+            protocol_address: &protocol_address,
+        };
+        let octets = encode_nhrp(&body);
+        prop_assert_eq!(NhrpBody::parse(&octets), Ok(body));
+        let mut later = octets.clone();
+        Profile::Nhrp.set_remaining(&mut later, Duration::from_millis(remaining_ms));
+        let seconds = u16::try_from(remaining_ms.div_ceil(1000)).unwrap_or(u16::MAX);
+        let expected = if state >= 2 { holding_secs } else { holding_secs.min(seconds) };
+        prop_assert_eq!(NhrpBody::parse(&later).unwrap().holding_secs, expected);
+        prop_assert_eq!(Profile::Nhrp.lasting_parts(&later), Profile::Nhrp.lasting_parts(&octets));
+    }
+
+    /// Goal: no octets make the reader panic, and what it refuses is left alone.
+    #[test]
+    fn n_01_any_octets(octets in prop::collection::vec(any::<u8>(), 0..64), key: [u8; 4]) {
+        let _ = Profile::Nhrp.inspect(&key, &octets);
+        let mut copy = octets.clone();
+        Profile::Nhrp.set_remaining(&mut copy, Duration::ZERO);
+        prop_assert_eq!(Profile::Nhrp.lasting_parts(&copy), Profile::Nhrp.lasting_parts(&octets));
+    }
+}

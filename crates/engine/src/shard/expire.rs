@@ -42,7 +42,9 @@ impl Shard {
             }
             match setup.profile {
                 Profile::Kv => instance.remove_kv(hash, id, self.setup.lsid.as_bytes()),
-                Profile::Opaque => instance.forget(hash, id, self.setup.lsid.as_bytes()),
+                Profile::Nhrp | Profile::Opaque => {
+                    instance.forget(hash, id, self.setup.lsid.as_bytes());
+                }
             }
         }
     }

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use scsp_cache::EntryId;
-use scsp_profile::kv::{HEADER_LEN, KEY_LEN_MAX};
+use scsp_profile::kv::HEADER_LEN;
 use scsp_profile::{Facts, KvBody, KvKind, Profile, Stamp};
 
 use crate::setup::InstanceIndex;
 use crate::{Now, Time};
 
-use super::originate::{Originate, Refusal, tombstone};
+use super::originate::{Originate, Refusal, refuse_key, tombstone};
 use super::{Instance, Shard};
 
 /// A live value.
@@ -92,7 +92,7 @@ impl Shard {
         condition: Condition,
     ) -> Result<bool, Refusal> {
         self.refuse_held(at)?;
-        refuse_key(key)?;
+        refuse_key(Profile::Kv, key)?;
         let max = self.body_len_max(key.len()) - HEADER_LEN;
         if value.len() > max {
             return Err(Refusal::TooLarge {
@@ -283,7 +283,7 @@ impl Instance {
             Profile::Kv => self
                 .winner(hash, key)
                 .is_some_and(|winner| !winner.withdrawn),
-            Profile::Opaque => false,
+            Profile::Nhrp | Profile::Opaque => false,
         }
     }
 
@@ -309,15 +309,4 @@ fn life_ms(life: Duration) -> Result<u32, Refusal> {
         given_ms,
         max_ms: u128::from(u32::MAX),
     })
-}
-
-fn refuse_key(key: &[u8]) -> Result<(), Refusal> {
-    if (1..=KEY_LEN_MAX).contains(&key.len()) {
-        Ok(())
-    } else {
-        Err(Refusal::Key {
-            len: key.len(),
-            min: 1,
-        })
-    }
 }

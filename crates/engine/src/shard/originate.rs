@@ -1,7 +1,7 @@
 //! Originating this server's own records (CSU-18, CSU-20, D-19).
 
 use scsp_cache::{EntryFlags, EntryId, Update};
-use scsp_profile::{Facts, KvBody, KvKind, Stamp};
+use scsp_profile::{Facts, KvBody, KvKind, Profile, Stamp};
 use scsp_wire::{CsaSeq, MessageType, SUMMARY_LEN, overhead};
 
 use crate::Now;
@@ -23,12 +23,14 @@ pub enum Refusal {
     #[error("the group waits for its neighbours")]
     Loading,
     /// Key of a length the protocol does not allow.
-    #[error("key of {len} octets, expected {min} to 255")]
+    #[error("key of {len} octets, expected {}", span(*min, *max))]
     Key {
         /// Octets given.
         len: usize,
         /// Octets at least.
         min: usize,
+        /// Octets at most.
+        max: usize,
     },
     /// The record would exceed the largest packet (D-14).
     #[error("value of {len} octets exceeds the limit of {max} octets for this key")]
@@ -65,6 +67,15 @@ pub enum Refusal {
         /// Milliseconds at most.
         max_ms: u128,
     },
+}
+
+/// A range in words.
+fn span(min: usize, max: usize) -> String {
+    if min == max {
+        min.to_string()
+    } else {
+        format!("{min} to {max}")
+    }
 }
 
 /// Sequences of own entries that are gone, by hash of their key. An entry that comes anew starts
@@ -214,6 +225,16 @@ impl Shard {
             .map_err(|_| Refusal::Full)?;
         instance.reoriginations.settle(id);
         Ok(id)
+    }
+}
+
+/// Refuses a key of a length that the protocol does not allow (N-01).
+pub(super) fn refuse_key(profile: Profile, key: &[u8]) -> Result<(), Refusal> {
+    let ((min, max), len) = (profile.key_len(), key.len());
+    if (min..=max).contains(&len) {
+        Ok(())
+    } else {
+        Err(Refusal::Key { len, min, max })
     }
 }
 

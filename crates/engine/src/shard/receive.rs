@@ -13,7 +13,7 @@ use crate::setup::{DcsIndex, InstanceIndex};
 use super::align::SUMMARY_HOP_COUNT;
 use super::expire::expiry;
 use super::peer::Gate;
-use super::{Batch, Instance, Shard, shard_of};
+use super::{Batch, Instance, Shard, ids, shard_of};
 
 /// Why a well-formed packet, or any malformed one, was not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,11 +26,13 @@ pub enum Drop {
     SenderId,
     /// The alignment is not in Update Cache or Aligned (CSU-01, H-12).
     NotAligned,
+    /// An id or key of a length that the protocol does not have (N-01).
+    IdLength,
 }
 
 impl Drop {
     /// Number of distinct reasons.
-    pub const COUNT: usize = ParseError::REASONS.len() + 3;
+    pub const COUNT: usize = ParseError::REASONS.len() + 4;
 
     /// Position in counters.
     pub const fn index(self) -> usize {
@@ -39,6 +41,7 @@ impl Drop {
             Self::Receiver => ParseError::REASONS.len(),
             Self::SenderId => ParseError::REASONS.len() + 1,
             Self::NotAligned => ParseError::REASONS.len() + 2,
+            Self::IdLength => ParseError::REASONS.len() + 3,
         }
     }
 
@@ -46,7 +49,7 @@ impl Drop {
     pub fn labels() -> impl Iterator<Item = &'static str> {
         ParseError::REASONS
             .into_iter()
-            .chain(["receiver", "sender_id", "not_aligned"])
+            .chain(["receiver", "sender_id", "not_aligned", "id_length"])
     }
 }
 
@@ -110,7 +113,15 @@ impl Shard {
     pub fn handle_packet(&mut self, now: Now, dcs: DcsIndex, envelope: &Envelope<'_>) {
         let code = usize::from(envelope.message_type().code());
         self.packets.received[code - 1] += 1;
+        let profile = self.setup.instance_of(dcs).profile;
         match envelope.open() {
+            Ok(packet)
+                if profile
+                    .id_len()
+                    .is_some_and(|len| !ids::all_have(len, envelope, &packet)) =>
+            {
+                self.drop_malformed(dcs, Drop::IdLength);
+            }
             Ok(packet @ (Packet::CsuRequest(_) | Packet::CsuReply(_) | Packet::Csus(_)))
                 if self.peers[dcs.index()].gate != Gate::Exchange =>
             {
@@ -120,17 +131,20 @@ impl Shard {
                 let (shard, bytes) = (self.index, envelope.bytes().to_vec());
                 self.tell_control(ToControl::Packet { dcs, shard, bytes });
             }
-            Err(error) => {
-                self.drop_packet(Drop::Malformed(error));
-                if error.is_attributable() {
-                    // D-02
-                    self.tell_control(ToControl::Abnormal {
-                        dcs,
-                        cause: Abnormal::Malformed,
-                    });
-                }
+            Err(error) if error.is_attributable() => {
+                self.drop_malformed(dcs, Drop::Malformed(error));
             }
+            Err(error) => self.drop_packet(Drop::Malformed(error)),
         }
+    }
+
+    /// A packet of `dcs` that can be held against it (D-02).
+    fn drop_malformed(&mut self, dcs: DcsIndex, reason: Drop) {
+        self.drop_packet(reason);
+        self.tell_control(ToControl::Abnormal {
+            dcs,
+            cause: Abnormal::Malformed,
+        });
     }
 
     /// Counts a packet that was dropped before it reached [`handle_packet`](Self::handle_packet).

@@ -9,7 +9,7 @@ use scsp_wire::CsaSeq;
 use crate::Now;
 use crate::setup::InstanceIndex;
 
-use super::originate::{Originate, Refusal, tombstone};
+use super::originate::{Originate, Refusal, refuse_key};
 use super::{Instance, Shard};
 
 /// A record as clients see it.
@@ -42,13 +42,8 @@ impl Shard {
         seq: Option<CsaSeq>,
     ) -> Result<CsaSeq, Refusal> {
         self.refuse_held(at)?;
-        if key.len() > 255 {
-            return Err(Refusal::Key {
-                len: key.len(),
-                min: 0,
-            });
-        }
         let profile = self.setup.instances[at.index()].profile;
+        refuse_key(profile, key)?;
         let facts = profile
             .inspect(key, body)
             .map_err(|error| Refusal::Body(error.reason()))?;
@@ -67,7 +62,7 @@ impl Shard {
         )
     }
 
-    /// Withdraws this server's own record in the protocol's own form (D-20, K-02); whether there
+    /// Withdraws this server's own record in the protocol's own form (D-20, K-02, N-04); whether there
     /// was one.
     pub fn purge(&mut self, now: Now, at: InstanceIndex, key: &[u8]) -> Result<bool, Refusal> {
         self.refuse_held(at)?;
@@ -75,18 +70,17 @@ impl Shard {
         let lsid = self.setup.lsid;
         let instance = &mut self.instances[at.index()];
         let found = instance.store.find(hash, key, lsid.as_bytes());
-        if found.is_none_or(|id| instance.store.entry(id).flags.withdrawn) {
+        let Some(id) = found.filter(|id| !instance.store.entry(*id).flags.withdrawn) else {
             return Ok(false);
-        }
-        let mut bytes = [0; scsp_profile::kv::HEADER_LEN];
-        let (body, stamp): (&[u8], _) = match self.setup.instances[at.index()].profile {
-            Profile::Kv => {
-                let stamp = instance.tick(now);
-                tombstone(stamp).encode(&mut bytes);
-                (&bytes, stamp)
-            }
-            Profile::Opaque => (&[], Stamp::ZERO),
         };
+        let profile = self.setup.instances[at.index()].profile;
+        let stamp = match profile {
+            Profile::Kv => instance.tick(now),
+            Profile::Nhrp | Profile::Opaque => Stamp::ZERO,
+        };
+        let mut body = instance.store.entry(id).body.to_vec();
+        let len = profile.withdraw(&mut body, stamp);
+        body.truncate(len);
         let facts = Facts {
             withdrawn: true,
             life: None,
@@ -98,7 +92,7 @@ impl Shard {
             hash,
             &Originate {
                 key,
-                body,
+                body: &body,
                 facts,
                 seq: None,
             },

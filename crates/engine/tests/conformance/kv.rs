@@ -250,7 +250,11 @@ fn k_01_client_writes() {
     assert_eq!(shard.kv_expire(now, I0, b"k", Some(secs(1))), Ok(true));
     assert_eq!(
         shard.kv_set(now, I0, b"", b"", Life::Forever, Condition::Always),
-        Err(Refusal::Key { len: 0, min: 1 })
+        Err(Refusal::Key {
+            len: 0,
+            min: 1,
+            max: 255
+        })
     );
     assert_eq!(shard.kv_expire(now, I0, b"none", None), Ok(false));
     lab.wait(secs(2));

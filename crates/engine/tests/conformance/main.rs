@@ -6,6 +6,7 @@ mod decisions;
 mod golden;
 mod hello;
 mod kv;
+mod nhrp;
 mod properties;
 mod script;
 mod smoke;

@@ -294,10 +294,8 @@ impl Call<'_, '_> {
         // All or nothing as far as it can be known before.
         for (key, value) in mset_pairs(args)? {
             if !(1..=KEY_LEN_MAX).contains(&key.len()) {
-                return Err(Fault::Refused(Refusal::Key {
-                    len: key.len(),
-                    min: 1,
-                }));
+                let (len, min, max) = (key.len(), 1, KEY_LEN_MAX);
+                return Err(Fault::Refused(Refusal::Key { len, min, max }));
             }
             let (len, max) = (
                 value.len(),
