@@ -274,7 +274,7 @@ fn n_04_nhrp_states() {
         let facts = Profile::Nhrp.inspect(&[1, 2, 3, 4], &body).unwrap();
         (facts.withdrawn, facts.life)
     };
-    let life = Some(Duration::from_secs(7200));
+    let life = Some(Duration::from_hours(2));
     assert_eq!(facts(NhrpState::Registered), (false, life));
     assert_eq!(facts(NhrpState::Reregistered), (false, life));
     assert_eq!(facts(NhrpState::Purged), (true, None));
