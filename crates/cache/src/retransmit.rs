@@ -13,6 +13,9 @@
 //!
 //! Clearing a queue only ages its nodes: they count as absent at once and are taken apart a few at
 //! a time by later calls.
+//!
+//! A group queue says of an entry that one packet is to carry it to several DCSs (CSU-14). It never
+//! waits for anybody: who has not acknowledged the entry is what the DCSs' own queues say.
 
 use crate::arena::LINK_NIL;
 use crate::blocks::Blocks;
@@ -148,14 +151,20 @@ impl List {
 struct Queue {
     lists: [List; 3],
     in_flight_bytes: usize,
+    /// Nodes that were sent more than once.
+    resent: usize,
     generation: u8,
+    /// Of a group, not of a DCS.
+    group: bool,
 }
 
 impl Queue {
     const EMPTY: Self = Self {
         lists: [List::EMPTY; 3],
         in_flight_bytes: 0,
+        resent: 0,
         generation: 0,
+        group: false,
     };
 
     const fn list(&self, place: Place) -> &List {
@@ -192,6 +201,12 @@ impl Queues {
         let index = u16::try_from(self.peers.len()).expect("at most 2^16 DCSs of an instance");
         self.peers.push(Queue::EMPTY);
         PeerIndex(index)
+    }
+
+    pub(crate) fn add_group(&mut self) -> PeerIndex {
+        let index = self.add_peer();
+        self.queue_mut(index).group = true;
+        index
     }
 
     /// Octets allocated.
@@ -235,6 +250,7 @@ impl Queues {
         if node.place == Place::Sent {
             queue.in_flight_bytes -= usize::from(node.wire_len);
         }
+        queue.resent -= usize::from(node.retries > 0);
         queue.list_mut(node.place).unlink(&mut self.nodes, number);
     }
 
@@ -246,6 +262,7 @@ impl Queues {
         if place == Place::Sent {
             queue.in_flight_bytes += usize::from(node.wire_len);
         }
+        queue.resent += usize::from(node.retries > 0);
         queue.list_mut(place).push_back(&mut self.nodes, number);
     }
 
@@ -358,6 +375,44 @@ impl Queues {
         self.link(number, Place::Sent);
     }
 
+    fn is_untold(&self, node: &Node) -> bool {
+        let group = self.queue(node.peer).group;
+        node.place == Place::Unsent && !node.solicited && !group && self.is_live(node)
+    }
+
+    pub(crate) fn untold_peers(
+        &self,
+        blocks: &Blocks,
+        entry: EntryId,
+    ) -> impl Iterator<Item = PeerIndex> {
+        self.nodes_of(blocks, entry)
+            .filter(|node| self.is_untold(node))
+            .map(|node| node.peer)
+    }
+
+    /// The entry was sent as `wire_len` octets to all of its untold DCSs that `was_told` picks.
+    pub(crate) fn mark_told(
+        &mut self,
+        blocks: &Blocks,
+        entry: EntryId,
+        wire_len: usize,
+        now: Time,
+        was_told: impl Fn(PeerIndex) -> bool,
+    ) {
+        let mut number = blocks.link(entry);
+        while number != NIL {
+            let node = *self.nodes.at(number);
+            if self.is_untold(&node) && was_told(node.peer) {
+                self.unlink(number);
+                let node = self.nodes.at_mut(number);
+                node.sent_at = now;
+                node.wire_len = u16::try_from(wire_len).unwrap_or(u16::MAX);
+                self.link(number, Place::Sent);
+            }
+            number = node.sibling;
+        }
+    }
+
     pub(crate) fn acknowledge(
         &mut self,
         blocks: &mut Blocks,
@@ -413,15 +468,22 @@ impl Queues {
         self.queue(peer).in_flight_bytes
     }
 
+    pub(crate) fn resent_len(&self, peer: PeerIndex) -> usize {
+        self.queue(peer).resent
+    }
+
     /// Empties a queue; the work is spread over later calls.
     pub(crate) fn clear(&mut self, blocks: &mut Blocks, peer: PeerIndex) {
-        let generation = self.queue(peer).generation;
+        let Queue {
+            generation, group, ..
+        } = *self.queue(peer);
         if generation == u8::MAX {
             // Before generations repeat, no node of an earlier one may be left.
             self.collect(blocks, usize::MAX);
         }
         let cleared = Queue {
             generation: generation.wrapping_add(1),
+            group,
             ..Queue::EMPTY
         };
         let old = std::mem::replace(self.queue_mut(peer), cleared);
@@ -443,22 +505,23 @@ impl Queues {
         }
     }
 
+    fn nodes_of(&self, blocks: &Blocks, entry: EntryId) -> impl Iterator<Item = &Node> {
+        let mut number = blocks.link(entry);
+        std::iter::from_fn(move || {
+            let node = (number != NIL).then(|| self.nodes.at(number))?;
+            number = node.sibling;
+            Some(node)
+        })
+    }
+
     pub(crate) fn pending_peers(
         &self,
         blocks: &Blocks,
         entry: EntryId,
     ) -> impl Iterator<Item = PeerIndex> {
-        let mut number = blocks.link(entry);
-        std::iter::from_fn(move || {
-            while number != NIL {
-                let node = self.nodes.at(number);
-                number = node.sibling;
-                if self.is_live(node) {
-                    return Some(node.peer);
-                }
-            }
-            None
-        })
+        self.nodes_of(blocks, entry)
+            .filter(|node| self.is_live(node) && !self.queue(node.peer).group)
+            .map(|node| node.peer)
     }
 }
 

@@ -394,6 +394,14 @@ impl Store {
         self.queues.add_peer()
     }
 
+    /// A queue for what one packet is to carry to several DCSs (CSU-14). Entries go on it and off
+    /// it with [`enqueue`](Self::enqueue), [`peek_unsent`](Self::peek_unsent) and
+    /// [`acknowledge`](Self::acknowledge); it counts as nobody's in
+    /// [`pending_peers`](Self::pending_peers).
+    pub fn add_group(&mut self) -> PeerIndex {
+        self.queues.add_group()
+    }
+
     /// CSU-07: queues the entry's newest instance behind everything unsent. An older instance that
     /// is queued makes way and its retries are forgotten. `solicited` holds only when no instance
     /// of it in the queue has to be flooded.
@@ -413,6 +421,19 @@ impl Store {
             let wire_len = self.wire_len(id);
             self.queues.mark_sent(peer, wire_len, now);
         }
+    }
+
+    /// The DCSs to which the newest instance is to be flooded and was not sent yet.
+    pub fn untold_peers(&self, id: EntryId) -> impl Iterator<Item = PeerIndex> {
+        self.queues.untold_peers(&self.blocks, id)
+    }
+
+    /// One packet took the entry to all of its [`untold_peers`](Self::untold_peers) that `was_told`
+    /// picks: from each of them it now waits for its acknowledgement.
+    pub fn mark_told(&mut self, id: EntryId, now: Time, was_told: impl Fn(PeerIndex) -> bool) {
+        let wire_len = self.wire_len(id);
+        self.queues
+            .mark_told(&self.blocks, id, wire_len, now, was_told);
     }
 
     /// Takes the entry out of the queue; `None` when it was not in it.
@@ -450,6 +471,11 @@ impl Store {
     /// Records sent and not acknowledged.
     pub fn in_flight_len(&self, peer: PeerIndex) -> usize {
         self.queues.in_flight_len(peer)
+    }
+
+    /// Unacknowledged records that had to be sent again.
+    pub fn resent_len(&self, peer: PeerIndex) -> usize {
+        self.queues.resent_len(peer)
     }
 
     /// Octets of those records as they were sent.

@@ -106,6 +106,8 @@ enum Op {
     Resize(usize, usize),
     Replace(usize),
     Clear(u16),
+    Group(usize),
+    Tell(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -116,7 +118,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (entry.clone(), peer.clone()).prop_map(|(e, p)| Op::Acknowledge(e, p)),
         3 => (peer.clone(), 0..20_u64).prop_map(|(p, age)| Op::Overdue(p, age)),
         2 => (entry.clone(), 0..200_usize).prop_map(|(e, len)| Op::Resize(e, len)),
-        1 => entry.prop_map(Op::Replace),
+        1 => entry.clone().prop_map(Op::Replace),
+        2 => entry.clone().prop_map(Op::Group),
+        4 => entry.prop_map(Op::Tell),
         1 => peer.prop_map(Op::Clear),
     ]
 }
@@ -172,6 +176,16 @@ impl Model {
         self.sent.push_back(pending);
     }
 
+    /// A packet for several DCSs took the entry along.
+    fn tell(&mut self, entry: usize, now: Time, wire_len: usize) {
+        let untold = |p: &Pending| p.entry == entry && !p.solicited;
+        if let Some(at) = self.unsent.iter().position(untold) {
+            let mut pending = self.unsent.remove(at).unwrap();
+            (pending.sent_at, pending.bytes) = (Some(now), wire_len);
+            self.sent.push_back(pending);
+        }
+    }
+
     fn overdue(&mut self, before: Time) -> Option<(usize, u8)> {
         self.sent.front().filter(|p| p.sent_at <= Some(before))?;
         let mut pending = self.sent.pop_front()?;
@@ -184,11 +198,12 @@ impl Model {
 
 proptest! {
     /// Goal: the queues behave like three plain lists per DCS (CSU-06, CSU-07), whatever is sent,
-    /// acknowledged, changed, removed and cleared in between.
+    /// to one DCS or to two at once (CSU-14), acknowledged, changed, removed and cleared in between.
     #[test]
     fn csu_07_queues_are_three_lists(ops in proptest::collection::vec(op(), 1..300)) {
         let mut store = Store::new(1);
         let peers = [store.add_peer(), store.add_peer(), store.add_peer()];
+        let group = store.add_group();
         let mut model = vec![Model::default(); 3];
         let mut ids: Vec<_> =
             (0..8_u8).map(|n| put(&mut store, &new_entry(&[n], b"o", b"body"))).collect();
@@ -240,6 +255,18 @@ proptest! {
                     store.clear_queue(PeerIndex(peer));
                     model[usize::from(peer)] = Model::default();
                 }
+                Op::Group(entry) => {
+                    store.clear_queue(group);
+                    store.enqueue(ids[entry], group, false);
+                    prop_assert_eq!(store.peek_unsent(group), Some((ids[entry], false)));
+                }
+                Op::Tell(entry) => {
+                    let told = &peers[..2];
+                    store.mark_told(ids[entry], now, |peer| told.contains(&peer));
+                    for model in &mut model[..2] {
+                        model.tell(entry, now, store.wire_len(ids[entry]));
+                    }
+                }
             }
             for (peer, model) in peers.iter().zip(&model) {
                 let unsent = model.unsent.len() + model.resend.len();
@@ -248,6 +275,8 @@ proptest! {
                 prop_assert_eq!(store.queue_len(*peer), unsent + model.sent.len());
                 let bytes: usize = model.sent.iter().map(|p| p.bytes).sum();
                 prop_assert_eq!(store.in_flight_bytes(*peer), bytes);
+                let resent = model.sent.iter().chain(&model.resend).filter(|p| p.retries > 0);
+                prop_assert_eq!(store.resent_len(*peer), resent.count());
                 let next = model.peek().map(|p| (ids[p.entry], p.solicited));
                 prop_assert_eq!(store.peek_unsent(*peer), next);
                 prop_assert_eq!(store.oldest_sent(*peer), model.sent.front().and_then(|p| p.sent_at));
@@ -260,6 +289,9 @@ proptest! {
                     .filter(|p| model[usize::from(p.0)].clone().take(entry).is_some())
                     .collect();
                 prop_assert_eq!(pending, expected);
+                let untold = |p: &Pending| p.entry == entry && !p.solicited;
+                let expected = model.iter().filter(|model| model.unsent.iter().any(untold));
+                prop_assert_eq!(store.untold_peers(*id).count(), expected.count());
             }
         }
     }
