@@ -7,23 +7,26 @@
 
 mod boot;
 mod exchange;
+mod hellos;
+mod mesh;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scsp_wire::{Builder, CaSeq, Envelope, Header, HelloFields, Message, ServerId};
+use scsp_wire::{CaSeq, Envelope, FamilyId, Message, ServerId};
 
 use crate::alignment::{self, Alignment, Role};
-use crate::hello::{self, Edge, Heard, Hello};
+use crate::hello;
 use crate::message::{Abnormal, ToControl, ToShard};
-use crate::setup::{DcsIndex, Destination, InstanceIndex, LinkIndex, Setup, ShardIndex};
+use crate::setup::{DcsIndex, Destination, InstanceIndex, Setup, ShardIndex};
 use crate::{Now, Time};
 
 use boot::Hold;
+use hellos::{Server, Stream};
 
-/// Octets of the largest Hello of a unicast link, and more: two ids of 255 octets and headers.
-const HELLO_LEN_MAX: usize = 1024;
+pub use hellos::{HELLO_GAP_MIN, HELLO_RECEIVERS_MAX};
+
 /// Between two notices of a suspected duplicate id behind one neighbour.
 const SUSPICION_GAP: Duration = Duration::from_mins(1);
 
@@ -78,6 +81,14 @@ pub enum Notice {
         /// What it announces.
         id: ServerId,
     },
+    /// The neighbour's Hellos are of another family than this server's instance; they are ignored
+    /// (H-14).
+    UnexpectedFamily {
+        /// The neighbour.
+        dcs: DcsIndex,
+        /// The family announced.
+        family: FamilyId,
+    },
     /// An abnormal event (H-11).
     Abnormal {
         /// The neighbour.
@@ -120,10 +131,9 @@ pub struct PeerStatus {
 /// One DCS.
 #[derive(Debug)]
 struct Dcs {
-    hello: Hello,
+    /// Its hello machine in [`Control::servers`].
+    server: usize,
     alignment: Alignment,
-    duplicate_id: bool,
-    unexpected_id: Option<ServerId>,
     /// When a duplicate of this server's id was suspected behind the neighbour last (D-12).
     suspected_at: Option<Time>,
     abnormal: [u64; Abnormal::ALL.len()],
@@ -135,8 +145,10 @@ struct Dcs {
 pub struct Control {
     setup: Arc<Setup>,
     dcs: Vec<Dcs>,
+    servers: Vec<Server>,
+    streams: Vec<Stream>,
     holds: Vec<Hold>,
-    jitter: Jitter,
+    jitter: hellos::Jitter,
     transmits: VecDeque<Outgoing>,
     messages: VecDeque<(ShardIndex, ToShard)>,
     notices: VecDeque<Notice>,
@@ -147,14 +159,12 @@ pub struct Control {
 impl Control {
     /// All machines in Down. `seed` feeds the Hello jitter.
     pub fn new(setup: Arc<Setup>, now: Now, seed: u64) -> Self {
-        let dcs = setup
-            .dcs
-            .iter()
-            .map(|_| Dcs {
-                hello: Hello::new(now.time),
+        let (servers, streams, server_of) = hellos::arrange(&setup, now.time);
+        let dcs = server_of
+            .into_iter()
+            .map(|server| Dcs {
+                server,
                 alignment: Alignment::new(now.time, setup.shards),
-                duplicate_id: false,
-                unexpected_id: None,
                 suspected_at: None,
                 abnormal: [0; Abnormal::ALL.len()],
                 transitions: [0; 2],
@@ -164,8 +174,10 @@ impl Control {
         let mut control = Self {
             setup,
             dcs,
+            servers,
+            streams,
             holds,
-            jitter: Jitter(seed),
+            jitter: hellos::Jitter(seed),
             transmits: VecDeque::new(),
             messages: VecDeque::new(),
             notices: VecDeque::new(),
@@ -175,22 +187,7 @@ impl Control {
         control
     }
 
-    /// Connectivity of `link` came or went, for all DCSs reached over it (H-02).
-    pub fn handle_link(&mut self, now: Now, link: LinkIndex, up: bool) {
-        let event = if up {
-            hello::Event::LinkUp
-        } else {
-            hello::Event::LinkDown
-        };
-        let setup = Arc::clone(&self.setup);
-        for dcs in setup.dcs_on(link) {
-            let edge = self.dcs[dcs.index()].hello.handle(now.time, event);
-            self.follow(now, dcs, edge);
-        }
-        self.handle_timeouts(now);
-    }
-
-    /// The operator resets a neighbour.
+    /// The operator resets a neighbour, in all instances of its family (H-14).
     pub fn handle_clear(&mut self, now: Now, dcs: DcsIndex) {
         self.handle_abnormal(now, dcs, Abnormal::Cleared);
     }
@@ -241,15 +238,7 @@ impl Control {
             return;
         };
         match message {
-            Message::Hello(hello) => {
-                let heard = Heard {
-                    sender: &sender,
-                    names_us: hello.receivers().any(|id| id == self.setup.lsid.as_bytes()),
-                    interval: hello.hello_interval,
-                    dead_factor: hello.dead_factor,
-                };
-                self.handle_hello(now, dcs, heard);
-            }
+            Message::Hello(hello) => self.handle_hello(now, dcs, &sender, &hello),
             Message::Ca(ca) => self.handle_ca(now, dcs, &envelope, &ca),
             Message::CsuRequest(_) | Message::CsuReply(_) | Message::Csus(_) => {
                 // CSU-01: the shard did not know yet whether it may flow.
@@ -260,37 +249,6 @@ impl Control {
                 }
             }
         }
-    }
-
-    fn handle_hello(&mut self, now: Now, dcs: DcsIndex, heard: Heard<'_>) {
-        let peer = &mut self.dcs[dcs.index()];
-        if *heard.sender == self.setup.lsid {
-            if !peer.duplicate_id {
-                self.notices.push_back(Notice::DuplicateId { dcs }); // D-10
-            }
-            peer.duplicate_id = true;
-            return;
-        }
-        if self.setup.dcs[dcs.index()]
-            .expected_id
-            .is_some_and(|id| id != *heard.sender)
-        {
-            if peer.unexpected_id != Some(*heard.sender) {
-                self.notices.push_back(Notice::UnexpectedId {
-                    dcs,
-                    id: *heard.sender,
-                }); // D-11
-            }
-            peer.unexpected_id = Some(*heard.sender);
-            return;
-        }
-        peer.duplicate_id = false;
-        peer.unexpected_id = None;
-        let edges = peer.hello.heard(now.time, heard);
-        for edge in edges {
-            self.follow(now, dcs, edge);
-        }
-        self.handle_timeouts(now);
     }
 
     /// Another server may use our id (D-12); said once per neighbour in [`SUSPICION_GAP`].
@@ -305,55 +263,13 @@ impl Control {
         }
     }
 
-    /// An abnormal event resets the neighbour (H-11, CSU-06, D-02, D-13).
-    fn handle_abnormal(&mut self, now: Now, dcs: DcsIndex, cause: Abnormal) {
-        let peer = &mut self.dcs[dcs.index()];
-        let slot = Abnormal::ALL.iter().position(|&known| known == cause);
-        peer.abnormal[slot.expect("ALL lists every cause")] += 1;
-        self.notices.push_back(Notice::Abnormal { dcs, cause });
-        if cause == Abnormal::Malformed && self.setup.instance_of(dcs).ignore_abnormal {
-            return; // D-02
-        }
-        let edge = self.dcs[dcs.index()]
-            .hello
-            .handle(now.time, hello::Event::Abnormal);
-        self.follow(now, dcs, edge);
-        self.handle_timeouts(now);
-    }
-
-    /// Effects of a hello edge on what depends on it (CA-01, H-13).
-    fn follow(&mut self, now: Now, dcs: DcsIndex, edge: Option<Edge>) {
-        let Some(Edge { from, to }) = edge else {
-            return;
-        };
-        self.dcs[dcs.index()].transitions[0] += 1;
-        self.notices.push_back(Notice::Hello { dcs, from, to });
-        match (from, to) {
-            (_, hello::State::Bidirectional) => {
-                self.send_hello(now, dcs); // before the first CA message
-                self.negotiate(now, dcs);
-            }
-            (hello::State::Bidirectional, _) => self.align_down(now, dcs),
-            _ => {}
-        }
-        self.release_due(now.time);
-    }
-
     /// Sends what is due and notices who is stalled.
     pub fn handle_timeouts(&mut self, now: Now) {
+        self.handle_hello_timeouts(now);
         for index in 0..self.dcs.len() {
             let dcs = DcsIndex(u16::try_from(index).expect("checked when configured"));
-            while let Some(edge) = self.dcs[index].hello.stalled(now.time) {
-                self.follow(now, dcs, Some(edge));
-            }
-            if self.dcs[index].hello.is_due(now.time) {
-                self.send_hello(now, dcs);
-            }
-            if self.dcs[index]
-                .alignment
-                .resend_at
-                .is_some_and(|at| now.time >= at)
-            {
+            let resend_at = self.dcs[index].alignment.resend_at;
+            if resend_at.is_some_and(|at| now.time >= at) {
                 self.resend_ca(now, dcs);
             }
         }
@@ -362,12 +278,9 @@ impl Control {
 
     /// When to call [`handle_timeouts`](Self::handle_timeouts) at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        let peers = self
-            .dcs
-            .iter()
-            .flat_map(|dcs| [dcs.hello.next_deadline(), dcs.alignment.resend_at])
-            .flatten();
-        peers
+        let alignments = self.dcs.iter().filter_map(|dcs| dcs.alignment.resend_at);
+        alignments
+            .chain(self.next_hello_deadline())
             .chain(self.holds.iter().filter_map(Hold::next_deadline))
             .min()
     }
@@ -390,15 +303,16 @@ impl Control {
     /// State of `dcs`.
     pub fn peer(&self, dcs: DcsIndex) -> PeerStatus {
         let peer = &self.dcs[dcs.index()];
+        let server = &self.servers[peer.server];
         PeerStatus {
-            id: peer.hello.dcsid().copied(),
-            hello: peer.hello.state(),
+            id: server.hello.dcsid().copied(),
+            hello: server.hello.state(),
             alignment: peer.alignment.state,
             role: peer.alignment.role(),
             since: peer.alignment.since,
-            last_hello: peer.hello.heard_at(),
-            late_hellos: peer.hello.late_hellos(),
-            duplicate_id: peer.duplicate_id,
+            last_hello: server.hello.heard_at(),
+            late_hellos: server.hello.late_hellos(),
+            duplicate_id: server.duplicate_id,
             abnormal: peer.abnormal,
             transitions: peer.transitions,
         }
@@ -412,34 +326,6 @@ impl Control {
     /// Packets that `Control` did not take in.
     pub fn ignored(&self) -> u64 {
         self.ignored
-    }
-
-    /// Hello (RFC 2334 B.2.5): on a unicast link it names at most this DCS (H-04, H-09).
-    fn send_hello(&mut self, now: Now, dcs: DcsIndex) {
-        let setup = Arc::clone(&self.setup);
-        let instance = setup.instance_of(dcs);
-        let peer = &mut self.dcs[dcs.index()];
-        let header = Header {
-            protocol: instance.protocol,
-            group: instance.group,
-            sender: setup.lsid.as_bytes(),
-            receiver: peer.hello.dcsid().map_or(&[][..], |id| id.as_bytes()),
-        };
-        let fields = HelloFields {
-            interval_secs: instance.hello_interval_secs,
-            dead_factor: instance.dead_factor,
-            family: instance.family,
-        };
-        let mut bytes = vec![0; HELLO_LEN_MAX];
-        let builder = Builder::hello(&mut bytes, HELLO_LEN_MAX, &header, fields)
-            .expect("a Hello of two ids fits");
-        let len = builder.finish();
-        bytes.truncate(len);
-        let to = Destination::Dcs(dcs);
-        self.transmits.push_back(Outgoing { to, bytes });
-        let interval = Duration::from_secs(u64::from(instance.hello_interval_secs));
-        let interval = self.jitter.shorten(interval);
-        self.dcs[dcs.index()].hello.sent(now.time, interval);
     }
 
     fn tell(&mut self, shard: ShardIndex, message: ToShard) {
@@ -470,23 +356,5 @@ impl Control {
             _ if last == CaSeq(0) => clock,
             _ => last.next(),
         }
-    }
-}
-
-/// Source of the Hello jitter, seeded from outside (splitmix64).
-#[derive(Debug)]
-struct Jitter(u64);
-
-impl Jitter {
-    /// Shortens by 3 to 10 percent, so that neither the jitter nor a late wake-up lets the gap
-    /// exceed what was advertised (H-03).
-    fn shorten(&mut self, interval: Duration) -> Duration {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        let permille = u32::try_from(900 + mixed % 71).expect("at most 970");
-        interval * permille / 1000
     }
 }

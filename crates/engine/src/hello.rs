@@ -1,7 +1,8 @@
-//! The hello machine (RFC 2334 2.1): one for each DCS and instance.
+//! The hello machine (RFC 2334 2.1): one for each DCS and instance, or for each DCS and family.
 //!
 //! [`State::next`] is the whole table. [`Hello`] adds what the table cannot say: whom the
-//! neighbour claims to be, when it was last heard, and when our next Hello is due.
+//! neighbour claims to be and when it was last heard. When our own Hellos are due is a matter of
+//! the link (`control/hello.rs`).
 
 use std::mem;
 use std::time::Duration;
@@ -9,10 +10,6 @@ use std::time::Duration;
 use scsp_wire::ServerId;
 
 use crate::Time;
-
-/// Shortest time between two Hellos to one DCS. State changes send a Hello at once so that
-/// neighbours meet without waiting for an interval; this bounds what a flapping one can cause.
-pub const HELLO_GAP_MIN: Duration = Duration::from_millis(100);
 
 /// State of a hello machine (H-01).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,8 +132,6 @@ pub struct Hello {
     named_at: Option<Time>,
     late_hellos: u64,
     late_counted: bool,
-    due: Option<Time>,
-    sent_at: Option<Time>,
 }
 
 impl Hello {
@@ -152,8 +147,6 @@ impl Hello {
             named_at: None,
             late_hellos: 0,
             late_counted: false,
-            due: None,
-            sent_at: None,
         }
     }
 
@@ -175,6 +168,11 @@ impl Hello {
     /// When the last Hello came.
     pub fn heard_at(&self) -> Option<Time> {
         self.heard_at
+    }
+
+    /// How long the neighbour may be silent before it counts as stalled (H-07).
+    pub fn window(&self) -> Duration {
+        self.window
     }
 
     /// Hellos that came later than the neighbour's own interval (H-08).
@@ -202,11 +200,7 @@ impl Hello {
         self.interval = hello.interval;
         self.window = hello.interval * u32::from(hello.dead_factor);
         self.heard_at = Some(now);
-        let newly_heard = self.dcsid.is_none();
         self.dcsid = Some(*hello.sender);
-        if newly_heard {
-            self.hasten(now); // H-06, without waiting for the interval.
-        }
         let event = if hello.names_us {
             self.named_at = Some(now);
             Event::HeardUs
@@ -227,18 +221,8 @@ impl Hello {
         let from = mem::replace(&mut self.state, next);
         self.since = now;
         match next {
-            State::Down => {
-                self.forget();
-                self.due = None;
-            }
-            State::Waiting => {
-                self.forget(); // H-07: DCSID leaves the receiver list.
-                self.hasten(now);
-            }
-            State::Unidirectional => self.hasten(now),
-            // Without delay, so that the neighbour hears that it is named before the first CA
-            // message comes, which it would ignore otherwise (H-12).
-            State::Bidirectional => self.due = Some(now),
+            State::Down | State::Waiting => self.forget(), // H-07: DCSID leaves the receiver list.
+            State::Unidirectional | State::Bidirectional => {}
         }
         Edge { from, to: next }
     }
@@ -247,13 +231,6 @@ impl Hello {
         self.dcsid = None;
         self.named_at = None;
         self.late_counted = false;
-    }
-
-    fn hasten(&mut self, now: Time) {
-        let earliest = self
-            .sent_at
-            .map_or(now, |sent| sent.saturating_add(HELLO_GAP_MIN).max(now));
-        self.due = Some(self.due.map_or(earliest, |due| due.min(earliest)));
     }
 
     /// Counts a gap longer than the neighbour's interval, once a gap (H-08).
@@ -282,26 +259,13 @@ impl Hello {
         self.handle(now, event)
     }
 
-    /// Whether a Hello is to be sent now.
-    pub fn is_due(&self, now: Time) -> bool {
-        self.due.is_some_and(|due| now >= due)
-    }
-
-    /// A Hello was sent; the next one follows after `interval`, shortened by the caller's jitter
-    /// (H-03).
-    pub fn sent(&mut self, now: Time, interval: Duration) {
-        self.sent_at = Some(now);
-        self.due = Some(now.saturating_add(interval));
-    }
-
-    /// When to call [`stalled`](Self::stalled) or send the next Hello.
+    /// When to call [`stalled`](Self::stalled).
     pub fn next_deadline(&self) -> Option<Time> {
         let after = |at: Option<Time>, wait| at.map(|at: Time| at.saturating_add(wait));
-        let stall = match self.state {
+        match self.state {
             State::Down | State::Waiting => None,
             State::Unidirectional => after(self.heard_at, self.window),
             State::Bidirectional => after(self.named_at, self.window),
-        };
-        [self.due, stall].into_iter().flatten().min()
+        }
     }
 }

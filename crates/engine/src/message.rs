@@ -1,5 +1,7 @@
 //! What cores say to each other. Messages between two cores arrive in the order sent.
 
+use std::time::Duration;
+
 use scsp_wire::ServerId;
 
 use crate::setup::{DcsIndex, InstanceIndex, ShardIndex};
@@ -213,6 +215,15 @@ pub enum ToShard {
         /// Packed records.
         bytes: Vec<u8>,
     },
+    /// With whom of its multipoint link `dcs` is meshed now (CSU-15).
+    Mesh {
+        /// The neighbour.
+        dcs: DcsIndex,
+        /// Those that it names in its Hellos and that name it.
+        with: Vec<DcsIndex>,
+        /// What came within this time may not have reached those that are left out now.
+        recent: Duration,
+    },
     /// The boot hold is over (D-09).
     Release {
         /// The instance.
@@ -227,6 +238,8 @@ pub enum ToShard {
 pub enum BatchKind {
     /// CSA records of a CSU Request.
     Request,
+    /// CSA records of a CSU Request to everybody (CSU-14).
+    Broadcast,
     /// CSAS records of a CSU Reply.
     Reply,
     /// CSAS records of a CSUS.

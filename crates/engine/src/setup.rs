@@ -154,6 +154,40 @@ impl Setup {
             .map(|(index, _)| index)
     }
 
+    /// Whether one packet can reach everybody on `link`.
+    pub fn is_multipoint(&self, link: LinkIndex) -> bool {
+        self.links
+            .get(link.index())
+            .is_some_and(|link| link.multipoint)
+    }
+
+    /// The DCS whose machine a Hello of `station` on `link` is for. With a family it is one of that
+    /// family's DCSs, whichever instance the Hello names (H-14); without one, and where no instance
+    /// shared with the station is of that family, it is the DCS of the instance named. `None`: the
+    /// Hello is a stranger's.
+    pub fn hello_dcs(
+        &self,
+        link: LinkIndex,
+        station: u16,
+        (protocol, group): (ProtocolId, ServerGroupId),
+        family: FamilyId,
+    ) -> Option<DcsIndex> {
+        let mut named = None;
+        for (dcs, setup) in (0..).map(DcsIndex).zip(&self.dcs) {
+            if (setup.link, setup.station) != (link, station) {
+                continue;
+            }
+            let instance = self.instance_of(dcs);
+            if family != FamilyId(0) && instance.family == family {
+                return Some(dcs);
+            }
+            if (instance.protocol, instance.group) == (protocol, group) {
+                named = Some(dcs);
+            }
+        }
+        named
+    }
+
     /// The DCSs reached over `link`.
     pub fn dcs_on(&self, link: LinkIndex) -> impl Iterator<Item = DcsIndex> + '_ {
         (0..)

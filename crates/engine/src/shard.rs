@@ -7,6 +7,8 @@
 
 mod align;
 mod expire;
+mod flood;
+mod group;
 mod ids;
 mod kv;
 mod originate;
@@ -34,6 +36,9 @@ pub use receive::{Drop, Outcome};
 pub use records::RecordView;
 pub use transmit::DATAGRAM_LEN_MAX;
 
+pub(crate) use originate::EXTENSIONS_LEN_MAX;
+
+use group::Group;
 use originate::Floors;
 use peer::{Gate, Peer};
 use reoriginate::Reoriginations;
@@ -73,6 +78,11 @@ pub struct InstanceCounters {
     pub expired: u64,
     /// Own records that came back newer than what was held (D-12).
     pub reoriginated: u64,
+    /// Records sent once for several neighbours (CSU-14).
+    pub broadcast: u64,
+    /// Times that a record was kept from a neighbour, since its sender had sent it to everybody
+    /// on the neighbour's link (CSU-15).
+    pub spared: u64,
     /// Records that no packet for a neighbour can hold: its id and theirs are too long.
     pub unsendable: u64,
 }
@@ -130,6 +140,7 @@ pub struct Shard {
     hasher: KeyHasher,
     instances: Vec<Instance>,
     peers: Vec<Peer>,
+    groups: Vec<Group>,
     messages: VecDeque<Message>,
     batches: VecDeque<Batch>,
     packets: PacketCounters,
@@ -160,7 +171,7 @@ impl Shard {
                 counters: InstanceCounters::default(),
             })
             .collect();
-        let peers = setup
+        let mut peers: Vec<Peer> = setup
             .dcs
             .iter()
             .map(|dcs| {
@@ -168,12 +179,17 @@ impl Shard {
                 Peer::new(dcs.instance, queue, dcs.packet_limit)
             })
             .collect();
+        let groups = Group::all(&setup, &mut instances, |dcs| peers[dcs.index()].queue);
+        for (peer, dcs) in peers.iter_mut().zip((0..).map(DcsIndex)) {
+            peer.group = groups.iter().position(|group| group.has(dcs));
+        }
         Self {
             hasher: KeyHasher::new(setup.hash_seed),
             setup,
             index,
             instances,
             peers,
+            groups,
             messages: VecDeque::new(),
             batches: VecDeque::new(),
             packets: PacketCounters::default(),
@@ -210,6 +226,7 @@ impl Shard {
             } => {
                 self.handle_batch(now, dcs, epoch, kind, bytes);
             }
+            ToShard::Mesh { dcs, with, recent } => self.handle_mesh(now, dcs, &with, recent),
             ToShard::Release { instance, aligned } => {
                 let instance = &mut self.instances[instance.index()];
                 instance.held = false;
@@ -229,6 +246,7 @@ impl Shard {
             self.resend_overdue(now, dcs);
             self.solicit_overdue(now, dcs);
         }
+        self.pay_debts(now);
     }
 
     /// When to call [`handle_timeouts`](Self::handle_timeouts) at the latest.
@@ -255,7 +273,8 @@ impl Shard {
                         .map(|at| at.saturating_add(instance.csus_retransmit)),
                 ]
             });
-        instances.chain(peers).flatten().min()
+        let groups = self.groups.iter().map(Group::next_due);
+        instances.chain(peers).chain(groups).flatten().min()
     }
 
     /// The next message for another core.

@@ -73,6 +73,12 @@ pub fn notice(hub: &Hub, notice: &Notice) {
                 "neighbour announces another id than configured; its Hellos are ignored"
             );
         }
+        Notice::UnexpectedFamily { dcs, family } => {
+            error!(
+                group = group(dcs), peer = %peer(dcs), family = family.0,
+                "neighbour announces another family than configured; its Hellos are ignored"
+            );
+        }
         Notice::Abnormal { dcs, cause } => {
             warn!(group = group(dcs), peer = %peer(dcs), cause = cause.label(), "abnormal event");
         }

@@ -75,13 +75,14 @@ impl Control {
                 .dcs_of(instance)
                 .map(|dcs| &self.dcs[dcs.index()])
         };
+        let hello = |server: usize| self.servers[server].hello.state();
         peers().next().is_none()
             || over
             || peers().any(|peer| peer.alignment.state == alignment::State::Aligned)
             || lenient
                 && peers().all(|peer| {
                     matches!(
-                        peer.hello.state(),
+                        hello(peer.server),
                         hello::State::Down | hello::State::Waiting
                     )
                 })

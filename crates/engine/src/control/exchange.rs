@@ -51,7 +51,7 @@ impl Control {
 
     /// Enters Master/Slave Negotiation (CA-02).
     pub(super) fn negotiate(&mut self, now: Now, dcs: DcsIndex) {
-        let Some(id) = self.dcs[dcs.index()].hello.dcsid().copied() else {
+        let Some(id) = self.dcsid(dcs) else {
             return;
         };
         let sequence = self.fresh_sequence(now, dcs);
@@ -93,9 +93,8 @@ impl Control {
         ca: &Ca<'_>,
     ) {
         let peer = &self.dcs[dcs.index()];
-        let known = peer
-            .hello
-            .dcsid()
+        let known = self
+            .dcsid(dcs)
             .is_some_and(|id| id.as_bytes() == envelope.sender());
         if envelope.receiver() != self.setup.lsid.as_bytes() || !known {
             self.ignored += 1; // CA-03
@@ -204,14 +203,11 @@ impl Control {
 
     /// Sends the owed CA if its summaries are there (CA-04, CA-05, CA-10, CA-13).
     fn pay(&mut self, now: Now, dcs: DcsIndex) {
-        let peer = &mut self.dcs[dcs.index()];
-        let alignment = &mut peer.alignment;
+        let Some(id) = self.dcsid(dcs) else { return };
+        let alignment = self.alignment_mut(dcs);
         if !alignment.owed || alignment.state != State::Summarize {
             return;
         }
-        let Some(id) = peer.hello.dcsid().copied() else {
-            return;
-        };
         // Some shard's next summaries are still being prepared, and none before them are at hand.
         let first = alignment.sources.iter().find(|source| !source.is_drained());
         let opened = alignment.sources.iter().all(|source| source.opened);

@@ -35,6 +35,7 @@ impl Shard {
         peer.id = Some(id);
         peer.page_octets = page_octets;
         peer.cursor = Some(store.cursor());
+        self.break_group(dcs);
         self.send_page(dcs);
     }
 

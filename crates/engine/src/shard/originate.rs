@@ -12,7 +12,7 @@ use super::expire::expiry;
 use super::transmit::DATAGRAM_LEN_MAX;
 
 /// Octets kept for extensions of the packet around the largest record.
-const EXTENSIONS_LEN_MAX: usize = 64;
+pub(crate) const EXTENSIONS_LEN_MAX: usize = 64;
 /// Octets allowed for a neighbour's id around the largest record.
 const DCSID_LEN_ALLOWED: usize = 16;
 

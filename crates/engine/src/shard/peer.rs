@@ -77,6 +77,8 @@ const EXCHANGE_PATIENCES: u32 = 10;
 pub(super) struct Peer {
     pub(super) instance: InstanceIndex,
     pub(super) queue: PeerIndex,
+    /// Its multipoint link, when that has further DCSs of the instance.
+    pub(super) group: Option<usize>,
     pub(super) gate: Gate,
     pub(super) epoch: Epoch,
     /// DCSID while the gate is not closed.
@@ -114,6 +116,7 @@ impl Peer {
         Self {
             instance,
             queue,
+            group: None,
             gate: Gate::Closed,
             epoch: Epoch::default(),
             id: None,

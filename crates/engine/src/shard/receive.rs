@@ -8,10 +8,11 @@ use scsp_wire::{Envelope, Message as Packet, ParseError, Record, Summary, is_bro
 
 use crate::Now;
 use crate::message::{Abnormal, BatchKind, Epoch, ToControl};
-use crate::setup::{DcsIndex, InstanceIndex};
+use crate::setup::DcsIndex;
 
 use super::align::SUMMARY_HOP_COUNT;
 use super::expire::expiry;
+use super::flood::Source;
 use super::peer::Gate;
 use super::{Batch, Instance, Shard, ids, shard_of};
 
@@ -98,6 +99,8 @@ impl Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival<'a> {
     pub(super) dcs: DcsIndex,
+    /// It came by a packet to everybody on a multipoint link (CSU-14).
+    pub(super) broadcast: bool,
     /// Hash of its key.
     pub(super) hash: u64,
     pub(super) record: &'a Record<'a>,
@@ -168,8 +171,10 @@ impl Shard {
         if let Err(reason) = self.check(dcs, envelope, broadcast) {
             return self.drop_packet(reason);
         }
+        let addressed = envelope.receiver() == self.setup.lsid.as_bytes();
         let peer = &mut self.peers[dcs.index()];
-        if !peer.moved_on {
+        // What it sends to everybody says nothing of its alignment with this server.
+        if addressed && !peer.moved_on {
             peer.moved_on = true;
             let epoch = peer.epoch;
             self.tell_control(ToControl::MovedOn { dcs, epoch }); // CA-15
@@ -177,17 +182,16 @@ impl Shard {
         match packet {
             Packet::Hello(_) | Packet::Ca(_) => {}
             Packet::CsuRequest(request) => {
+                let kind = if addressed {
+                    BatchKind::Request
+                } else {
+                    BatchKind::Broadcast
+                };
                 for record in request.records() {
                     let summary = &record.summary;
-                    self.sort(
-                        dcs,
-                        BatchKind::Request,
-                        summary.key,
-                        record.wire,
-                        |shard, hash| {
-                            shard.take_record(now, dcs, hash, &record);
-                        },
-                    );
+                    self.sort(dcs, kind, summary.key, record.wire, |shard, hash| {
+                        shard.take_record(now, dcs, hash, &record, !addressed);
+                    });
                 }
                 self.solicit_if_answered(dcs);
             }
@@ -297,18 +301,26 @@ impl Shard {
             rest = after;
             let hash = self.hasher.hash(record.summary.key);
             match kind {
-                BatchKind::Request => self.take_record(now, dcs, hash, &record),
+                BatchKind::Request => self.take_record(now, dcs, hash, &record, false),
+                BatchKind::Broadcast => self.take_record(now, dcs, hash, &record, true),
                 BatchKind::Reply => self.take_acknowledgement(now, dcs, hash, &record.summary),
                 BatchKind::Solicit => self.take_solicitation(dcs, hash, &record.summary),
             }
         }
-        if kind == BatchKind::Request {
+        if matches!(kind, BatchKind::Request | BatchKind::Broadcast) {
             self.solicit_if_answered(dcs);
         }
     }
 
     /// One CSA record (2.3; CSU-02..CSU-04, CSU-09, CSU-11, CSU-12).
-    fn take_record(&mut self, now: Now, dcs: DcsIndex, hash: u64, record: &Record<'_>) {
+    fn take_record(
+        &mut self,
+        now: Now,
+        dcs: DcsIndex,
+        hash: u64,
+        record: &Record<'_>,
+        broadcast: bool,
+    ) {
         let summary = &record.summary;
         let at = self.peers[dcs.index()].instance;
         let profile = self.setup.instances[at.index()].profile;
@@ -326,6 +338,7 @@ impl Shard {
                     let found = None;
                     let arrival = Arrival {
                         dcs,
+                        broadcast,
                         hash,
                         record,
                         facts,
@@ -394,6 +407,7 @@ impl Shard {
     pub(super) fn take_newer(&mut self, now: Now, arrival: &Arrival<'_>) -> Outcome {
         let &Arrival {
             dcs,
+            broadcast,
             hash,
             record,
             facts,
@@ -439,34 +453,9 @@ impl Shard {
         instance
             .store
             .acknowledge(id, self.peers[dcs.index()].queue); // CSU-07: that was older
-        self.flood(at, id, Some(dcs), hop_count > 0);
+        self.flood_from(at, id, Some(Source { dcs, broadcast }), hop_count > 0);
         self.acknowledge(dcs, summary);
         Outcome::Newer
-    }
-
-    /// Queues an entry for every DCS but `from` (CSU-02). Where an exchange is under way it is
-    /// queued even when its hops are used up: the exchange may have passed it already (CA-17).
-    pub(super) fn flood(
-        &mut self,
-        at: InstanceIndex,
-        id: EntryId,
-        from: Option<DcsIndex>,
-        travels: bool,
-    ) {
-        let store = &mut self.instances[at.index()].store;
-        for (index, peer) in self.peers.iter().enumerate() {
-            if peer.instance != at || from.is_some_and(|from| from.index() == index) {
-                continue;
-            }
-            let queues = match peer.gate {
-                Gate::Closed => false,
-                Gate::Exchange => true,
-                Gate::Open => travels,
-            };
-            if queues {
-                store.enqueue(id, peer.queue, false);
-            }
-        }
     }
 
     /// `dcs` holds the entry: it leaves the retransmit queue.

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use scsp_wire::{Builder, Header, MessageType, ServerId, overhead};
+use scsp_cache::{EntryId, Store};
+use scsp_profile::Profile;
+use scsp_wire::{Builder, Header, MessageType, overhead};
 
 use crate::message::{Abnormal, ToControl};
 use crate::setup::{DcsIndex, Destination, Setup};
@@ -22,15 +24,22 @@ impl Shard {
     /// Builds the next packet into `out`, which must hold [`DATAGRAM_LEN_MAX`] octets; `None`
     /// when there is nothing to send now.
     pub fn poll_transmit(&mut self, now: Now, out: &mut [u8]) -> Option<Transmit> {
-        for _ in 0..self.peers.len() {
-            let index = self.turn % self.peers.len();
-            let dcs = DcsIndex(u16::try_from(index).expect("checked when configured"));
-            if let Some(len) = self.build(now, dcs, out) {
-                return Some(Transmit {
-                    to: Destination::Dcs(dcs),
-                    len,
-                    segment: None,
-                });
+        let (peers, turns) = (self.peers.len(), self.peers.len() + self.groups.len());
+        // Groups come last, and what they leave to unicast needs another round.
+        let rounds = if self.groups.is_empty() { 1 } else { 2 };
+        for _ in 0..rounds * turns {
+            let index = self.turn % turns;
+            let (to, len) = if index < peers {
+                let dcs = DcsIndex(u16::try_from(index).expect("checked when configured"));
+                (Destination::Dcs(dcs), self.build(now, dcs, out))
+            } else {
+                let group = index - peers;
+                let to = Destination::Group(self.groups[group].link);
+                (to, self.build_group(now, group, out))
+            };
+            if let Some(len) = len {
+                let segment = None;
+                return Some(Transmit { to, len, segment });
             }
             self.turn = index + 1;
         }
@@ -44,7 +53,8 @@ impl Shard {
         }
         let id = peer.id?;
         let setup = Arc::clone(&self.setup);
-        let frame = Frame::new(&setup, dcs, &id);
+        let limit = setup.dcs[dcs.index()].packet_limit;
+        let frame = Frame::new(&setup, dcs, id.as_bytes(), limit);
         let peer = &mut self.peers[dcs.index()];
         let (kind, len) = if !peer.acks.is_empty() {
             (
@@ -82,14 +92,22 @@ impl Shard {
         let peer = &mut self.peers[dcs.index()];
         let setup = &self.setup.dcs[dcs.index()];
         let profile = self.setup.instances[peer.instance.index()].profile;
+        let group = peer.group.map(|index| self.groups[index].queue);
         let super::Instance {
             store, counters, ..
         } = &mut self.instances[peer.instance.index()];
+        let len_max = frame.record_len_max(MessageType::CsuRequest, out.len());
+        // CSU-14: it goes out with the group.
+        let group = group.filter(|group| store.unsent_len(*group) > 0);
+        let is_held = |store: &Store, id| group.is_some_and(|group| store.is_queued(id, group));
         // A record that no packet can hold must not block those behind it.
         let first_len = loop {
             let (first, _) = store.peek_unsent(peer.queue)?;
+            if is_held(store, first) {
+                return None;
+            }
             let first_len = store.wire_len(first);
-            if frame.can_hold(MessageType::CsuRequest, out.len(), first_len) {
+            if first_len <= len_max {
                 break first_len;
             }
             store.acknowledge(first, peer.queue);
@@ -101,26 +119,15 @@ impl Shard {
         {
             return None;
         }
+        let encoder = Encoder { profile, now };
         let mut builder = frame.start(MessageType::CsuRequest, out, first_len)?;
         while let Some((id, solicited)) = store.peek_unsent(peer.queue) {
-            let entry = store.entry(id);
-            let len = entry.wire_len();
-            let (body_len, expires) = (entry.body.len(), entry.expires);
-            if !peer.window.allows(store.in_flight_bytes(peer.queue), len) {
+            let len = store.wire_len(id);
+            if is_held(store, id) || !peer.window.allows(store.in_flight_bytes(peer.queue), len) {
                 break;
             }
-            let hop_count = if solicited {
-                SOLICITED_HOP_COUNT
-            } else {
-                entry.hop_count.max(1)
-            };
-            let pushed = builder.push_with(len, |record| {
-                store.encode_record(id, hop_count, record);
-                if let Some(expires) = expires {
-                    let body = record.len() - body_len;
-                    profile.set_remaining(&mut record[body..], expires.since(now.time)); // K-03
-                }
-            });
+            let hop_count = solicited.then_some(SOLICITED_HOP_COUNT);
+            let pushed = encoder.push(&mut builder, store, id, hop_count);
             if !pushed {
                 break;
             }
@@ -154,6 +161,7 @@ impl Shard {
         if resent > 0 {
             instance.counters.retransmitted += resent;
             peer.window.lost();
+            self.break_group(dcs); // CSU-14: a resend names its receiver.
         }
         if exhausted {
             self.handle_down(dcs); // Nothing more is sent until `Control` has reset it.
@@ -165,35 +173,63 @@ impl Shard {
     }
 }
 
-/// What every packet for one DCS starts with.
-struct Frame<'a> {
+/// Writes records as they leave.
+pub(super) struct Encoder {
+    pub(super) profile: Profile,
+    pub(super) now: Now,
+}
+
+impl Encoder {
+    /// Appends an entry with the life that is left of it (K-03), and with its own hop count unless
+    /// another is given; `false`: it does not fit.
+    pub(super) fn push(
+        &self,
+        builder: &mut Builder<'_>,
+        store: &Store,
+        id: EntryId,
+        hop_count: Option<u16>,
+    ) -> bool {
+        let entry = store.entry(id);
+        let (len, body_len, expires) = (entry.wire_len(), entry.body.len(), entry.expires);
+        let hop_count = hop_count.unwrap_or(entry.hop_count.max(1));
+        builder.push_with(len, |record| {
+            store.encode_record(id, hop_count, record);
+            if let Some(expires) = expires {
+                let body = record.len() - body_len;
+                let left = expires.since(self.now.time);
+                self.profile.set_remaining(&mut record[body..], left);
+            }
+        })
+    }
+}
+
+/// What every packet for one DCS, or for all on a link, starts with.
+pub(super) struct Frame<'a> {
     header: Header<'a>,
     limit: usize,
 }
 
 impl<'a> Frame<'a> {
-    fn new(setup: &'a Setup, dcs: DcsIndex, id: &'a ServerId) -> Self {
+    /// `dcs` is the receiver, or any of several of one instance.
+    pub(super) fn new(setup: &'a Setup, dcs: DcsIndex, receiver: &'a [u8], limit: usize) -> Self {
         let instance = setup.instance_of(dcs);
         let header = Header {
             protocol: instance.protocol,
             group: instance.group,
             sender: setup.lsid.as_bytes(),
-            receiver: id.as_bytes(),
+            receiver,
         };
-        Self {
-            header,
-            limit: setup.dcs[dcs.index()].packet_limit,
-        }
+        Self { header, limit }
     }
 
-    /// Whether a packet in a buffer of `out_len` octets can hold a record of `len`.
-    fn can_hold(&self, kind: MessageType, out_len: usize, len: usize) -> bool {
+    /// Octets of the largest record that a packet in a buffer of `out_len` octets can hold.
+    pub(super) fn record_len_max(&self, kind: MessageType, out_len: usize) -> usize {
         let fixed = overhead(kind, self.header.sender.len(), self.header.receiver.len());
-        fixed + len <= out_len.min(DATAGRAM_LEN_MAX)
+        out_len.min(DATAGRAM_LEN_MAX).saturating_sub(fixed)
     }
 
     /// A packet within the limit, or as large as its first record alone needs (D-14).
-    fn start<'b>(
+    pub(super) fn start<'b>(
         &self,
         kind: MessageType,
         out: &'b mut [u8],

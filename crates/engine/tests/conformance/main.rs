@@ -3,9 +3,11 @@
 
 mod alignment;
 mod decisions;
+mod families;
 mod golden;
 mod hello;
 mod kv;
+mod multipoint;
 mod nhrp;
 mod properties;
 mod script;

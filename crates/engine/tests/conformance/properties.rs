@@ -12,33 +12,7 @@ use scsp_profile::{KvBody, Stamp};
 use scsp_wire::checksum;
 
 use crate::script::{LSID, Lab, Msg, Sum, ca, hello, sum};
-use crate::support::{D0, Hub, I0, at, dcs, id, millis, secs, setup};
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// 0 to `end` - 1.
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn index(&mut self, len: usize) -> usize {
-        usize::try_from(self.below(u64::try_from(len).unwrap())).unwrap()
-    }
-
-    fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
+use crate::support::{D0, Hub, I0, Random, at, dcs, id, millis, secs, setup};
 
 /// The write of a key that must win in the end: its value, or `None` for a delete. Values with a
 /// life are not followed further (K-04).

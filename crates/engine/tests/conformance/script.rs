@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use scsp_engine::{DcsIndex, Notice, Now, Setup, alignment};
 use scsp_wire::{
-    Builder, CaFlags, CaSeq, CsaSeq, FamilyId, Header, HelloFields, Message as Packet, ServerId,
+    Builder, CaFlags, CaSeq, CsaSeq, Header, HelloFields, Message as Packet, ServerId,
     SummaryFields,
 };
 
@@ -163,7 +163,7 @@ impl Msg {
                 let fields = HelloFields {
                     interval_secs,
                     dead_factor,
-                    family: FamilyId(0),
+                    family: instance.family,
                 };
                 Builder::hello(&mut bytes, limit, &header, fields)
             }
@@ -207,6 +207,8 @@ pub(crate) struct Lab {
     /// Last octet of each neighbour's id.
     pub(crate) peers: Vec<u8>,
     sent: Vec<VecDeque<Msg>>,
+    /// What was sent to everybody on a multipoint link, and when.
+    pub(crate) to_all: VecDeque<(Duration, Msg)>,
     hellos: Vec<VecDeque<(Duration, Msg)>>,
 }
 
@@ -235,6 +237,7 @@ impl Lab {
             since_start: Duration::ZERO,
             peers: peers.to_vec(),
             sent: vec![VecDeque::new(); peers.len()],
+            to_all: VecDeque::new(),
             hellos: vec![VecDeque::new(); peers.len()],
         };
         lab.collect();
@@ -249,6 +252,10 @@ impl Lab {
     pub(crate) fn collect(&mut self) {
         let now = self.now();
         self.hub.settle(now);
+        while let Some((_, bytes)) = self.hub.out_to_all.pop_front() {
+            self.to_all
+                .push_back((self.since_start, Msg::parse(&bytes)));
+        }
         while let Some((to, bytes)) = self.hub.out.pop_front() {
             let msg = Msg::parse(&bytes);
             if matches!(msg, Msg::Hello(..)) {

@@ -111,14 +111,6 @@ fn unicast(setup: &mut Setup) {
     setup.links = vec![LinkSetup { multipoint: false }; setup.dcs.len()];
 }
 
-/// The DCS a packet of a unicast link goes to.
-fn one(to: Destination) -> DcsIndex {
-    match to {
-        Destination::Dcs(dcs) => dcs,
-        Destination::Group(link) => panic!("{link:?} is no multipoint link"),
-    }
-}
-
 /// A message between cores.
 #[derive(Debug)]
 pub(crate) enum Note {
@@ -151,7 +143,11 @@ pub(crate) struct Hub {
     pub(crate) shards: Vec<Shard>,
     pub(crate) notes: BTreeMap<(Core, Core), VecDeque<Note>>,
     pub(crate) out: VecDeque<(DcsIndex, Vec<u8>)>,
+    /// Packets to everybody on a multipoint link.
+    pub(crate) out_to_all: VecDeque<(LinkIndex, Vec<u8>)>,
     pub(crate) notices: Vec<Notice>,
+    /// Hellos sent.
+    pub(crate) hellos: usize,
     watches: Vec<Watch>,
     buffer: Vec<u8>,
     /// Shard that takes in the next packet.
@@ -183,7 +179,9 @@ impl Hub {
             shards,
             notes: BTreeMap::new(),
             out: VecDeque::new(),
+            out_to_all: VecDeque::new(),
             notices: Vec::new(),
+            hellos: 0,
             watches: setup.dcs.iter().map(|_| Watch::default()).collect(),
             buffer: vec![0; DATAGRAM_LEN_MAX],
             turn: 0,
@@ -226,9 +224,7 @@ impl Hub {
 
     pub(crate) fn collect_packets(&mut self, now: Now) {
         while let Some(packet) = self.control.poll_transmit() {
-            let to = one(packet.to);
-            self.check_sent(now, 0, to, &packet.bytes);
-            self.out.push_back((to, packet.bytes));
+            self.emit(now, 0, packet.to, packet.bytes);
         }
         for index in 0..self.shards.len() {
             loop {
@@ -237,10 +233,72 @@ impl Hub {
                 self.buffer = buffer;
                 let Some(sent) = sent else { break };
                 let bytes = self.buffer[..sent.len].to_vec();
-                let to = one(sent.to);
-                self.check_sent(now, index + 1, to, &bytes);
-                self.out.push_back((to, bytes));
+                self.emit(now, index + 1, sent.to, bytes);
             }
+        }
+    }
+
+    fn emit(&mut self, now: Now, core: Core, to: Destination, bytes: Vec<u8>) {
+        let parsed = Envelope::parse(&bytes);
+        let is_hello = parsed.is_ok_and(|it| it.message_type() == MessageType::Hello);
+        self.hellos += usize::from(is_hello);
+        match to {
+            Destination::Dcs(dcs) => {
+                self.check_sent(now, core, dcs, &bytes);
+                self.out.push_back((dcs, bytes));
+            }
+            Destination::Group(link) => {
+                self.check_sent_to_all(core, link, &bytes);
+                self.out_to_all.push_back((link, bytes));
+            }
+        }
+    }
+
+    /// What holds for every packet to everybody on a multipoint link.
+    fn check_sent_to_all(&self, core: Core, link: LinkIndex, bytes: &[u8]) {
+        assert!(self.setup.is_multipoint(link));
+        let packet = Packet::parse(bytes).expect("only valid packets are sent");
+        let envelope = packet.envelope();
+        assert_eq!(envelope.sender(), self.setup.lsid.as_bytes());
+        let on_link = self.setup.dcs_on(link).filter(|dcs| {
+            let instance = self.setup.instance_of(*dcs);
+            (envelope.protocol(), envelope.group()) == (instance.protocol, instance.group)
+        });
+        let on_link: Vec<_> = on_link.collect();
+        assert!(!on_link.is_empty());
+        match &packet {
+            Packet::Hello(hello) => {
+                let ids: Vec<_> = hello.receivers().collect();
+                let names = |dcs: &DcsIndex| {
+                    let id = self.peer(*dcs).id;
+                    id.is_none_or(|id| ids.contains(&id.as_bytes()))
+                };
+                assert!(on_link.iter().all(names), "H-04, H-10");
+            }
+            Packet::CsuRequest(request) => {
+                assert_eq!(
+                    envelope.receiver(),
+                    vec![0xFF; self.setup.lsid.as_bytes().len()]
+                );
+                assert!(request.records().all(|record| record.summary.hop_count > 0));
+                let open = on_link
+                    .iter()
+                    .filter(|dcs| self.watches[dcs.index()].open.contains(&core));
+                assert!(
+                    open.count() >= 2,
+                    "CSU-14: sent to everybody for fewer than two"
+                );
+                for dcs in on_link {
+                    let setup = &self.setup.dcs[dcs.index()];
+                    let count = envelope.record_count();
+                    assert!(
+                        bytes.len() <= setup.packet_limit || count == 1,
+                        "W-10, D-14"
+                    );
+                    assert!(setup.max_records == 0 || count <= setup.max_records);
+                }
+            }
+            other => panic!("{other:?} sent to everybody"),
         }
     }
 
@@ -272,7 +330,7 @@ impl Hub {
             }
             ToShard::Batch {
                 dcs,
-                kind: BatchKind::Request,
+                kind: BatchKind::Request | BatchKind::Broadcast,
                 bytes,
                 ..
             } => {
@@ -287,6 +345,7 @@ impl Hub {
             | ToShard::Summaries { .. }
             | ToShard::Offer { .. }
             | ToShard::Turn { .. }
+            | ToShard::Mesh { .. }
             | ToShard::Release { .. } => {}
         }
     }
@@ -510,6 +569,13 @@ pub(crate) struct World {
     /// (hub, its DCS) at both ends.
     pub(crate) cables: Vec<[(usize, DcsIndex); 2]>,
     pub(crate) cut: BTreeSet<usize>,
+    /// Multipoint links: hubs, and their link to it. A hub's number is its station.
+    pub(crate) segments: Vec<Vec<(usize, LinkIndex)>>,
+    /// Percent of all packets lost, each receiver's for itself.
+    pub(crate) loss: u64,
+    pub(crate) random: Random,
+    /// Hubs that crashed.
+    pub(crate) dead: BTreeSet<usize>,
     flights: VecDeque<(Duration, usize, DcsIndex, Vec<u8>)>,
 }
 
@@ -533,13 +599,20 @@ impl World {
         // The DCS towards the left comes first.
         let cables = (0..last).map(|left| [(left, DcsIndex(u16::from(left > 0))), (left + 1, D0)]);
         let (hubs, cables) = (hubs.collect(), cables.collect());
-        let (cut, flights) = (BTreeSet::new(), VecDeque::new());
+        Self::of(hubs, cables)
+    }
+
+    pub(crate) fn of(hubs: Vec<Hub>, cables: Vec<[(usize, DcsIndex); 2]>) -> Self {
         Self {
             since_start: Duration::ZERO,
             hubs,
             cables,
-            cut,
-            flights,
+            cut: BTreeSet::new(),
+            segments: Vec::new(),
+            loss: 0,
+            random: Random(1),
+            dead: BTreeSet::new(),
+            flights: VecDeque::new(),
         }
     }
 
@@ -558,16 +631,62 @@ impl World {
         })
     }
 
-    fn send_all(&mut self) {
+    pub(crate) fn send_all(&mut self) {
         let now = self.now();
         for hub in 0..self.hubs.len() {
+            if self.dead.contains(&hub) {
+                continue;
+            }
             self.hubs[hub].settle(now);
-            while let Some((to, bytes)) = self.hubs[hub].out.pop_front() {
-                if let Some((other, dcs)) = self.other_end(hub, to) {
-                    self.flights
-                        .push_back((self.since_start + DELAY, other, dcs, bytes));
+            while let Some((link, bytes)) = self.hubs[hub].out_to_all.pop_front() {
+                let segment = self.segment(hub, link);
+                for (other, its_link) in segment.into_iter().filter(|(other, _)| *other != hub) {
+                    if let Some(dcs) = self.addressee(hub, other, its_link, &bytes) {
+                        self.launch(other, dcs, bytes.clone());
+                    }
                 }
             }
+            while let Some((to, bytes)) = self.hubs[hub].out.pop_front() {
+                let target = &self.hubs[hub].setup.dcs[to.index()];
+                if self.hubs[hub].setup.is_multipoint(target.link) {
+                    let other = usize::from(target.station);
+                    let segment = self.segment(hub, target.link);
+                    let end = segment.iter().find(|(member, _)| *member == other);
+                    let link = end.expect("it is on the same link").1;
+                    if let Some(dcs) = self.addressee(hub, other, link, &bytes) {
+                        self.launch(other, dcs, bytes);
+                    }
+                } else if let Some((other, dcs)) = self.other_end(hub, to) {
+                    self.launch(other, dcs, bytes);
+                }
+            }
+        }
+    }
+
+    fn segment(&self, hub: usize, link: LinkIndex) -> Vec<(usize, LinkIndex)> {
+        let found = self.segments.iter().find(|it| it.contains(&(hub, link)));
+        found.expect("it is on a multipoint link").clone()
+    }
+
+    /// The DCS of `to` that a packet of the hub `from` on a multipoint link is for.
+    fn addressee(&self, from: usize, to: usize, link: LinkIndex, bytes: &[u8]) -> Option<DcsIndex> {
+        let (setup, station) = (&self.hubs[to].setup, u16::try_from(from).unwrap());
+        let envelope = Envelope::parse(bytes).expect("hubs send valid packets");
+        let named = (envelope.protocol(), envelope.group());
+        if let Some(family) = envelope.family() {
+            return setup.hello_dcs(link, station, named, family);
+        }
+        setup.dcs_on(link).find(|dcs| {
+            let instance = setup.instance_of(*dcs);
+            setup.dcs[dcs.index()].station == station
+                && (instance.protocol, instance.group) == named
+        })
+    }
+
+    fn launch(&mut self, hub: usize, dcs: DcsIndex, bytes: Vec<u8>) {
+        if !self.dead.contains(&hub) && !self.random.percent(self.loss) {
+            let lands_at = self.since_start + DELAY;
+            self.flights.push_back((lands_at, hub, dcs, bytes));
         }
     }
 
@@ -585,7 +704,11 @@ impl World {
                 return true;
             }
             let epoch = at(Duration::ZERO).time;
-            let deadlines = self.hubs.iter().filter_map(Hub::next_deadline);
+            let dead = &self.dead;
+            let hubs = self.hubs.iter().enumerate();
+            let deadlines = hubs
+                .filter(|(hub, _)| !dead.contains(hub))
+                .filter_map(|(_, hub)| hub.next_deadline());
             let deadline = deadlines.map(|time| time.since(epoch)).min();
             let landing = self.flights.front().map(|flight| flight.0);
             let next = [deadline, landing]
@@ -604,14 +727,19 @@ impl World {
                 .is_some_and(|flight| flight.0 <= self.since_start)
             {
                 let (_, hub, dcs, bytes) = self.flights.pop_front().unwrap();
+                if self.dead.contains(&hub) {
+                    continue;
+                }
                 let now = self.now();
                 self.hubs[hub].receive(now, dcs, &bytes);
                 self.hubs[hub].collect_notes();
             }
             let now = self.now();
-            for hub in &mut self.hubs {
-                hub.settle(now);
-                hub.tick(now);
+            for (index, hub) in self.hubs.iter_mut().enumerate() {
+                if !self.dead.contains(&index) {
+                    hub.settle(now);
+                    hub.tick(now);
+                }
             }
             if self.since_start >= end && self.flights.is_empty() {
                 return done(self);
@@ -620,7 +748,8 @@ impl World {
     }
 
     pub(crate) fn is_aligned(&self) -> bool {
-        self.hubs.iter().all(|hub| {
+        let live = |(index, _): &(usize, &Hub)| !self.dead.contains(index);
+        self.hubs.iter().enumerate().filter(live).all(|(_, hub)| {
             let dcs = (0..).map(DcsIndex).take(hub.setup.dcs.len());
             dcs.into_iter()
                 .all(|dcs| hub.alignment(dcs) == alignment::State::Aligned)
@@ -644,10 +773,42 @@ impl World {
         states.collect()
     }
 
-    /// All hubs hold the same entries.
+    /// All hubs that live hold the same entries.
     pub(crate) fn assert_equal(&self) {
-        for hub in &self.hubs[1..] {
-            assert_eq!(self.hubs[0].entries(), hub.entries());
+        let live = (0..self.hubs.len()).filter(|hub| !self.dead.contains(hub));
+        let live: Vec<_> = live.collect();
+        let first: BTreeSet<_> = self.hubs[live[0]].entries().into_iter().collect();
+        for hub in &live[1..] {
+            let entries: BTreeSet<_> = self.hubs[*hub].entries().into_iter().collect();
+            let differences: Vec<_> = first.symmetric_difference(&entries).take(4).collect();
+            assert!(differences.is_empty(), "hub {hub}: {differences:?}");
         }
+    }
+}
+
+/// splitmix64.
+#[derive(Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// 0 to `end` - 1.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(len).unwrap())).unwrap()
+    }
+
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
     }
 }

@@ -94,7 +94,7 @@ impl World {
                 let records = match &message {
                     ToShard::Batch {
                         dcs,
-                        kind: BatchKind::Request,
+                        kind: BatchKind::Request | BatchKind::Broadcast,
                         bytes,
                         ..
                     } => Some((*dcs, bytes.clone())),
