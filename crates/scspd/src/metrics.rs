@@ -192,6 +192,8 @@ fn collect_group(hub: &Hub, instance: InstanceIndex, group: Label) {
         "scsp_records_reoriginated_total",
         total(|it| &it.reoriginated),
     );
+    count("scsp_records_broadcast_total", total(|it| &it.broadcast));
+    count("scsp_records_spared_total", total(|it| &it.spared));
     count("scsp_records_unsendable_total", total(|it| &it.unsendable));
     count("scsp_cache_expired_total", total(|it| &it.expired));
     gauge!("scsp_cache_entries", vec![group.clone()]).set(as_f64(total(|it| &it.entries)));

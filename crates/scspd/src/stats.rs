@@ -38,6 +38,10 @@ pub struct InstanceStats {
     pub retransmitted: Cell,
     /// Own records originated again (D-12).
     pub reoriginated: Cell,
+    /// Records sent once for several neighbours (CSU-14).
+    pub broadcast: Cell,
+    /// Times a record was kept from a neighbour that got it from its sender (CSU-15).
+    pub spared: Cell,
     /// Records that no packet for a neighbour can hold.
     pub unsendable: Cell,
     /// Entries expired.
@@ -184,6 +188,8 @@ impl WorkerStats {
             stats.acknowledged.set(counters.acknowledged);
             stats.retransmitted.set(counters.retransmitted);
             stats.reoriginated.set(counters.reoriginated);
+            stats.broadcast.set(counters.broadcast);
+            stats.spared.set(counters.spared);
             stats.unsendable.set(counters.unsendable);
             stats.expired.set(counters.expired);
             stats.released.set(u64::from(!shard.is_held(index)));

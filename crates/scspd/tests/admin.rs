@@ -85,6 +85,8 @@ fn every_series_exists_from_the_start(backend: Backend) {
             "scsp_cache_bytes",
             "scsp_cache_expired_total",
             "scsp_records_reoriginated_total",
+            "scsp_records_broadcast_total",
+            "scsp_records_spared_total",
             "scsp_records_unsendable_total",
             "scsp_alignment_duration_seconds_count",
             "scsp_acknowledgement_seconds_count",
