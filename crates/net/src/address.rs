@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// Room for any Internet address, kept a multiple of 16 so that payloads stay aligned.
+use crate::{Endpoint, MacAddress};
+
+/// Room for any Internet or link address, kept a multiple of 16 so that payloads stay aligned.
 pub(crate) const NAME_LEN: usize = 32;
 
 /// The same as the kernel counts it.
@@ -46,22 +48,27 @@ pub(crate) fn encode_name(address: SocketAddr) -> (Name, libc::socklen_t) {
     (Name(name), len)
 }
 
-/// Reads a `sockaddr_in` or `sockaddr_in6`; `None` for any other family or a short name.
-pub(crate) fn decode_name(name: &[u8]) -> Option<SocketAddr> {
+/// Reads a `sockaddr_in`, `sockaddr_in6`, or a `sockaddr_ll` of an Ethernet interface; `None` for
+/// any other or a short name.
+pub(crate) fn decode_name(name: &[u8]) -> Option<Endpoint> {
     let family = u16::from_ne_bytes(array(name, 0)?);
     let port = u16::from_be_bytes(array(name, 2)?);
     match i32::from(family) {
         libc::AF_INET => {
             let address = Ipv4Addr::from(array::<4>(name, 4)?);
-            Some(SocketAddr::V4(SocketAddrV4::new(address, port)))
+            let address = SocketAddrV4::new(address, port);
+            Some(Endpoint::Ip(SocketAddr::V4(address)))
         }
         libc::AF_INET6 => {
             let flow = u32::from_ne_bytes(array(name, 4)?);
             let address = Ipv6Addr::from(array::<16>(name, 8)?);
             let scope = u32::from_ne_bytes(array(name, 24)?);
-            Some(SocketAddr::V6(SocketAddrV6::new(
-                address, port, flow, scope,
-            )))
+            let address = SocketAddrV6::new(address, port, flow, scope);
+            Some(Endpoint::Ip(SocketAddr::V6(address)))
+        }
+        libc::AF_PACKET => {
+            let address = MacAddress::new(array(name, 12)?);
+            (name[11] == 6).then_some(Endpoint::Mac(address))
         }
         _ => None,
     }
@@ -141,19 +148,26 @@ mod tests {
         );
     }
 
-    /// Goal: names of both families are read, others refused.
+    /// Goal: names of all three families are read, others refused.
     #[test]
-    fn names_of_both_families_are_read() {
+    fn names_of_all_families_are_read() {
         let mut four = vec![0; 16];
         four[..2].copy_from_slice(&2_u16.to_ne_bytes());
         four[2..8].copy_from_slice(&[0x09, 0x1e, 10, 0, 0, 1]);
-        assert_eq!(decode_name(&four), Some("10.0.0.1:2334".parse().unwrap()));
+        assert_eq!(decode_name(&four), "10.0.0.1:2334".parse().ok());
         let mut six = vec![0; 28];
         six[..2].copy_from_slice(&10_u16.to_ne_bytes());
         six[2..4].copy_from_slice(&[0x09, 0x1e]);
         six[23] = 1;
-        assert_eq!(decode_name(&six), Some("[::1]:2334".parse().unwrap()));
+        assert_eq!(decode_name(&six), "[::1]:2334".parse().ok());
         assert_eq!(decode_name(&six[..20]), None);
+        let mut link = vec![0; 20];
+        link[..2].copy_from_slice(&17_u16.to_ne_bytes());
+        link[11..18].copy_from_slice(&[6, 2, 0, 0, 0, 0, 9]);
+        assert_eq!(decode_name(&link), "02:00:00:00:00:09".parse().ok());
+        assert_eq!(decode_name(&link[..17]), None);
+        link[11] = 8;
+        assert_eq!(decode_name(&link), None, "an address of another length");
         assert_eq!(decode_name(&[1, 0, 0, 0]), None);
         assert_eq!(decode_name(&[]), None);
     }
@@ -168,7 +182,7 @@ mod tests {
             assert_eq!(len, system.len(), "{text}");
             assert_eq!(
                 decode_name(&name.0[..len as usize]),
-                Some(address),
+                Some(address.into()),
                 "{text}"
             );
             assert_eq!(system.as_socket(), Some(address), "{text}");

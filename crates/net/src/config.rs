@@ -31,7 +31,7 @@ pub struct IoConfig {
     pub stream_keep_bytes: usize,
     /// Connections open at once; further ones are closed as soon as they are accepted.
     pub connections_max: u32,
-    /// UDP sockets.
+    /// Links.
     pub links_max: u16,
     /// Listening sockets.
     pub listeners_max: u16,

@@ -21,6 +21,19 @@ pub enum IoError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A link cannot be put on its interface; `what` is like `ethernet link`.
+    #[error(
+        "cannot open {what} on interface {interface}: {}",
+        interface_cause(source)
+    )]
+    Interface {
+        /// Kind of link with its addresses.
+        what: String,
+        /// Name of the interface.
+        interface: String,
+        /// The kernel's answer, or what does not fit.
+        source: io::Error,
+    },
     /// The `io_uring` backend lacks something.
     #[error("io_uring is not usable: {feature}: {}; {cure}", plain(source))]
     Unavailable {
@@ -56,6 +69,19 @@ impl IoError {
             action,
             source: source.into(),
         }
+    }
+}
+
+/// What the kernel's answer means for a link on an interface.
+fn interface_cause(source: &io::Error) -> String {
+    match source.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO) => "no such interface".to_owned(),
+        Some(libc::EADDRNOTAVAIL) => "the interface has no such address".to_owned(),
+        Some(libc::ENETDOWN | libc::ENETUNREACH) => "the interface is down".to_owned(),
+        Some(libc::EPERM | libc::EACCES) => {
+            format!("{}; it needs CAP_NET_RAW", plain(source))
+        }
+        _ => plain(source),
     }
 }
 

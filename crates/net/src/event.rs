@@ -4,12 +4,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// A UDP socket of an [`Io`](crate::Io).
+use crate::Endpoint;
+
+/// A link of an [`Io`](crate::Io).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub(crate) u16);
 
 impl LinkId {
-    /// Position in the order of `add_udp`, from 0.
+    /// Position in the order of `add_link`, from 0.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
@@ -90,10 +92,10 @@ impl fmt::Display for Peer {
 pub enum Event {
     /// One datagram, or several of `segment` octets (the last may be shorter).
     Datagram {
-        /// Socket it came in on.
+        /// Link it came in on.
         link: LinkId,
-        /// Sender.
-        from: SocketAddr,
+        /// Sender, in its [canonical](Endpoint::canonical) form.
+        from: Endpoint,
         /// The octets.
         buffer: Buffer,
         /// Length of each datagram when several were coalesced.
@@ -101,10 +103,10 @@ pub enum Event {
     },
     /// The kernel refused to send a datagram.
     SendFailed {
-        /// Socket it was meant for.
+        /// Link it was meant for.
         link: LinkId,
         /// Destination.
-        to: SocketAddr,
+        to: Endpoint,
         /// Why.
         error: io::Error,
     },

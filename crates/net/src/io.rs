@@ -1,14 +1,13 @@
 //! One worker's I/O over either backend.
 
 use std::marker::PhantomData;
-use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::poll::Poll;
 use crate::uring::Uring;
 use crate::{
-    Backend, Buffer, ConnId, Counters, Event, IoConfig, IoError, LinkId, Listener, ListenerId,
-    SendSlot, TurnStats, Waker,
+    Backend, Buffer, ConnId, Counters, Endpoint, Event, IoConfig, IoError, LinkId, LinkSocket,
+    Listener, ListenerId, SendSlot, TurnStats, Waker,
 };
 
 enum Inner {
@@ -62,9 +61,21 @@ impl Io {
         }
     }
 
-    /// Adds a socket and starts to receive from it.
-    pub fn add_udp(&mut self, socket: UdpSocket) -> Result<LinkId, IoError> {
-        each!(&mut self.inner, io => io.add_udp(socket))
+    /// Adds a link. With `receive` it receives from now on, else it only sends: of the handles
+    /// of one socket only one may receive.
+    pub fn add_link(
+        &mut self,
+        socket: impl Into<LinkSocket>,
+        receive: bool,
+    ) -> Result<LinkId, IoError> {
+        each!(&mut self.inner, io => io.add_link(socket.into(), receive))
+    }
+
+    /// Puts another socket in place of a link's, which is closed: the interface has come back, or
+    /// has gone. What is still queued leaves from the new one, or fails. On an error the link is as
+    /// it was.
+    pub fn relink(&mut self, link: LinkId, socket: impl Into<LinkSocket>) -> Result<(), IoError> {
+        each!(&mut self.inner, io => io.relink(link, socket.into()))
     }
 
     /// Adds a listener and starts to accept.
@@ -123,17 +134,18 @@ impl Io {
 
     /// Queues the first `len` octets of a slot; the next turn sends them. With `segment` they are
     /// datagrams of that length, the last may be shorter, at most
-    /// [`SEGMENTS_MAX`](crate::SEGMENTS_MAX). Panics when `len` exceeds the slot.
+    /// [`SEGMENTS_MAX`](crate::SEGMENTS_MAX); not on an ethernet link. Panics when `len` exceeds the
+    /// slot. What cannot be sent comes back as [`Event::SendFailed`].
     #[allow(clippy::needless_pass_by_value, reason = "the slot is used up")]
     pub fn send(
         &mut self,
         slot: SendSlot,
         link: LinkId,
-        to: SocketAddr,
+        to: impl Into<Endpoint>,
         len: usize,
         segment: Option<usize>,
     ) {
-        let SendSlot(slot) = slot;
+        let (SendSlot(slot), to) = (slot, to.into());
         each!(&mut self.inner, io => io.send(slot, link, to, len, segment));
     }
 

@@ -20,12 +20,18 @@ mod address;
 mod config;
 mod connection;
 mod counters;
+mod endpoint;
 mod error;
+mod ethernet;
 mod event;
+mod frame;
+mod interface;
 mod io;
 mod ledger;
 mod lent;
 mod link;
+mod link_socket;
+mod multicast;
 mod poll;
 #[allow(unsafe_code)]
 mod raw;
@@ -38,11 +44,16 @@ mod waker;
 
 pub use crate::config::{DATAGRAM_LEN_MAX, IoConfig, SEGMENTS_MAX};
 pub use crate::counters::Counters;
+pub use crate::endpoint::{Endpoint, MacAddress};
 pub use crate::error::IoError;
+pub use crate::ethernet::{EthernetOptions, bind_ethernet};
 pub use crate::event::{
     Buffer, ConnId, Event, LinkId, ListenerId, Peer, Segments, SendSlot, TurnStats, segments,
 };
+pub use crate::interface::Interface;
 pub use crate::io::Io;
+pub use crate::link_socket::{LinkSender, LinkSocket};
+pub use crate::multicast::bind_multicast;
 pub use crate::select::{Backend, BackendChoice, Selected, select};
 pub use crate::socket::{Listener, UdpOptions, bind_tcp, bind_udp, bind_unix};
 pub use crate::waker::Waker;

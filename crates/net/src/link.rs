@@ -1,17 +1,17 @@
-//! A UDP socket and what it has turned out to support.
+//! A link's sockets, what they are used for and what they have turned out to support.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::config::SEGMENTS_MAX;
-use crate::{IoError, raw};
+use crate::link_socket::{Framing, Outgoing};
+use crate::{Endpoint, IoError, LinkSocket, MacAddress, raw};
 
 /// One datagram send, or several datagrams of one length, as the application asked for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sending {
     pub(crate) link: u16,
-    pub(crate) to: SocketAddr,
+    pub(crate) to: Endpoint,
     pub(crate) len: usize,
     /// Length of each datagram, 0 for one datagram.
     pub(crate) segment: u16,
@@ -23,14 +23,14 @@ impl Sending {
     /// Slot that was never used.
     pub(crate) const UNUSED: Self = Self {
         link: 0,
-        to: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
+        to: Endpoint::Mac(MacAddress::new([0; 6])),
         len: 0,
         segment: 0,
         whole: false,
     };
 
     /// Checks the application's request.
-    pub(crate) fn new(link: u16, to: SocketAddr, len: usize, segment: Option<usize>) -> Self {
+    pub(crate) fn new(link: u16, to: Endpoint, len: usize, segment: Option<usize>) -> Self {
         let segment = segment.filter(|&segment| segment < len).unwrap_or(0);
         if segment > 0 {
             assert!(
@@ -56,32 +56,128 @@ impl Sending {
             self.len.div_ceil(usize::from(self.segment)) as u64
         }
     }
+
+    /// Payload octets of one of its operations that sent `sent`, headers of frames included.
+    pub(crate) fn payload_len(&self, sent: usize) -> u64 {
+        let is_whole = self.segment == 0 || self.whole;
+        let len = if is_whole { self.len } else { sent };
+        len as u64
+    }
+}
+
+/// One of a link's sockets, by its place in tables of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Port(pub(crate) u16);
+
+impl Port {
+    /// Sockets a link may have.
+    pub(crate) const PER_LINK: u16 = 2;
+
+    /// What a link sends from and receives on.
+    pub(crate) fn main(link: u16) -> Self {
+        Self(link * Self::PER_LINK)
+    }
+
+    /// What a link receives its group on.
+    pub(crate) fn group(link: u16) -> Self {
+        Self(link * Self::PER_LINK + 1)
+    }
+
+    pub(crate) fn link(self) -> u16 {
+        self.0 / Self::PER_LINK
+    }
+
+    fn place(self) -> usize {
+        usize::from(self.0 % Self::PER_LINK)
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) socket: UdpSocket,
+    socket: LinkSocket,
+    /// Whether this worker receives, or others do.
+    receive: bool,
+    /// Which of the sockets that had this link's place.
+    pub(crate) generation: u32,
     /// `UDP_SEGMENT` works for segments shorter than this.
     segment_limit: u16,
-    /// Drops the socket has reported so far (`SO_RXQ_OVFL`, wraps).
-    dropped: u32,
+    /// Drops the sockets have reported so far (`SO_RXQ_OVFL`, wraps).
+    dropped: [u32; Port::PER_LINK as usize],
 }
 
 impl Link {
-    pub(crate) fn new(socket: UdpSocket, blocking: bool, gro: bool) -> Result<Self, IoError> {
-        socket
-            .set_nonblocking(!blocking)
-            .map_err(IoError::call("set a socket's blocking mode"))?;
-        raw::set_option(&socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
-            .map_err(IoError::call("count a socket's dropped datagrams"))?;
-        // Refused by kernels before 5.0: then every datagram comes by itself. Set to 0 when not
-        // wanted, since the socket may have been used before.
-        let _ = raw::set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, i32::from(gro));
+    pub(crate) fn new(
+        socket: LinkSocket,
+        receive: bool,
+        blocking: bool,
+        gro: bool,
+    ) -> Result<Self, IoError> {
+        let may_segment = socket.framing().may_segment();
+        for part in [Some(socket.as_fd()), socket.group()].into_iter().flatten() {
+            rustix::io::ioctl_fionbio(part, !blocking)
+                .map_err(IoError::call("set a socket's blocking mode"))?;
+            raw::set_option(part, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
+                .map_err(IoError::call("count a socket's dropped datagrams"))?;
+            if may_segment {
+                // Refused by kernels before 5.0: then every datagram comes by itself. Set to 0
+                // when not wanted, since the socket may have been used before.
+                let _ = raw::set_option(part, libc::SOL_UDP, libc::UDP_GRO, i32::from(gro));
+            }
+        }
         Ok(Self {
             socket,
-            segment_limit: u16::MAX,
-            dropped: 0,
+            receive,
+            generation: 0,
+            segment_limit: if may_segment { u16::MAX } else { 0 },
+            dropped: [0; Port::PER_LINK as usize],
         })
+    }
+
+    /// The same link with another socket.
+    pub(crate) fn replaced(
+        &self,
+        socket: LinkSocket,
+        blocking: bool,
+        gro: bool,
+    ) -> Result<Self, IoError> {
+        let mut link = Self::new(socket, self.receive, blocking, gro)?;
+        // Tokens hold 24 bits of it.
+        link.generation = (self.generation + 1) & 0x00ff_ffff;
+        Ok(link)
+    }
+
+    /// The sockets to receive on, each with its place; `index` is the link's.
+    pub(crate) fn receiving(&self, index: u16) -> impl Iterator<Item = (Port, BorrowedFd<'_>)> {
+        let is_there = self.receive && self.framing() != Framing::Absent;
+        let main = Some((Port::main(index), self.socket.as_fd()));
+        let group = self.socket.group().map(|part| (Port::group(index), part));
+        [main, group]
+            .into_iter()
+            .flatten()
+            .filter(move |_| is_there)
+    }
+
+    /// The socket at a place, if there is one.
+    pub(crate) fn part(&self, port: Port) -> Option<BorrowedFd<'_>> {
+        match port.place() {
+            0 => Some(self.socket.as_fd()),
+            _ => self.socket.group(),
+        }
+    }
+
+    pub(crate) fn framing(&self) -> Framing {
+        self.socket.framing()
+    }
+
+    /// Makes a send ready that lies behind the headroom in `block`.
+    pub(crate) fn wrap(&self, block: &mut [u8], sending: &Sending) -> io::Result<Outgoing> {
+        let framing = self.framing();
+        let is_frame = matches!(framing, Framing::Ethernet(_));
+        assert!(
+            !is_frame || sending.segment == 0,
+            "an ethernet link takes one packet a slot"
+        );
+        framing.wrap(block, sending.to, sending.len)
     }
 
     /// Whether the kernel is to cut this send.
@@ -101,10 +197,11 @@ impl Link {
     }
 
     /// New drops since the last report.
-    pub(crate) fn count_dropped(&mut self, total: Option<u32>) -> u64 {
+    pub(crate) fn count_dropped(&mut self, port: Port, total: Option<u32>) -> u64 {
         let Some(total) = total else { return 0 };
-        let new = total.wrapping_sub(self.dropped);
-        self.dropped = total;
+        let dropped = &mut self.dropped[port.place()];
+        let new = total.wrapping_sub(*dropped);
+        *dropped = total;
         u64::from(new)
     }
 }
@@ -117,16 +214,23 @@ impl AsFd for Link {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{SocketAddr, UdpSocket};
+
     use super::*;
 
     fn link() -> Link {
-        Link::new(UdpSocket::bind("127.0.0.1:0").unwrap(), true, true).unwrap()
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Link::new(socket.into(), true, true, true).unwrap()
+    }
+
+    fn discard() -> Endpoint {
+        SocketAddr::from(([127, 0, 0, 1], 9)).into()
     }
 
     /// Goal: a refusal for length stops longer segments only, any other kind stops all.
     #[test]
     fn refused_segments_are_remembered() {
-        let to = "127.0.0.1:9".parse().unwrap();
+        let to = discard();
         let sending = |segment| Sending::new(0, to, 6000, Some(segment));
         let mut link = link();
         assert!(link.segments(&sending(2000)));
@@ -144,17 +248,19 @@ mod tests {
     #[test]
     fn drops_are_counted_once() {
         let mut link = link();
-        assert_eq!(link.count_dropped(None), 0);
-        assert_eq!(link.count_dropped(Some(5)), 5);
-        assert_eq!(link.count_dropped(Some(5)), 0);
-        link.dropped = u32::MAX;
-        assert_eq!(link.count_dropped(Some(1)), 2);
+        let (main, group) = (Port::main(3), Port::group(3));
+        assert_eq!(link.count_dropped(main, None), 0);
+        assert_eq!(link.count_dropped(main, Some(5)), 5);
+        assert_eq!(link.count_dropped(group, Some(1)), 1);
+        assert_eq!(link.count_dropped(main, Some(5)), 0);
+        link.dropped[0] = u32::MAX;
+        assert_eq!(link.count_dropped(main, Some(1)), 2);
     }
 
     /// Goal: a segment that holds everything is one datagram.
     #[test]
     fn one_segment_is_one_datagram() {
-        let to = "127.0.0.1:9".parse().unwrap();
+        let to = discard();
         assert_eq!(Sending::new(0, to, 100, Some(100)).segment, 0);
         assert_eq!(Sending::new(0, to, 101, Some(100)).datagrams(), 2);
         assert_eq!(Sending::new(0, to, 0, None).datagrams(), 1);

@@ -4,7 +4,7 @@ mod conn;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -17,13 +17,14 @@ use crate::connection::{Gate, resumed_gate, wait_for_gates};
 use crate::event::Pool;
 use crate::ledger::Ledger;
 use crate::lent::Lent;
-use crate::link::{Link, Sending};
+use crate::link::{Link, Port, Sending};
+use crate::link_socket::{HEADROOM, Outgoing};
 use crate::raw::{MMSG_LEN_MAX, Piece, Receiver, Sender};
 use crate::slab::Slab;
 use crate::token::{Kind, Token};
 use crate::{
-    Buffer, ConnId, Counters, Event, IoConfig, IoError, LinkId, Listener, ListenerId, TurnStats,
-    Waker,
+    Buffer, ConnId, Counters, Endpoint, Event, IoConfig, IoError, LinkId, LinkSocket, Listener,
+    ListenerId, TurnStats, Waker,
 };
 
 /// Readiness reports taken in by one turn.
@@ -39,10 +40,33 @@ struct PollLink {
     blocked: bool,
 }
 
+impl PollLink {
+    /// Waits until the socket is writable, or no longer. One that only sends is watched only
+    /// meanwhile: an error that waits for whoever receives on it would be reported for ever.
+    fn set_blocked(&mut self, epoll: &OwnedFd, index: u16, blocked: bool) {
+        if self.blocked == blocked {
+            return;
+        }
+        self.blocked = blocked;
+        let port = Port::main(index);
+        let receives = self.link.receiving(index).any(|(of, _)| of == port);
+        let out = epoll::EventFlags::OUT;
+        let both = epoll::EventFlags::IN | out;
+        let link = &self.link;
+        // What is watched can be changed, what is not can be added: no memory is all that may lack.
+        let _ = match (receives, blocked) {
+            (true, true) => epoll::modify(epoll, link, port_token(port), both),
+            (true, false) => epoll::modify(epoll, link, port_token(port), epoll::EventFlags::IN),
+            (false, true) => epoll::add(epoll, link, port_token(port), out),
+            (false, false) => epoll::delete(epoll, link),
+        };
+    }
+}
+
 /// Datagrams received by one call and not yet handed out.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Batch {
-    link: u16,
+    port: Port,
     next: usize,
     len: usize,
 }
@@ -86,7 +110,11 @@ impl Poll {
             epoll,
             waker: Waker::new(event, None),
             receiver: Receiver::new(config.receive_buffers.into(), receive_len),
-            batch: Batch::default(),
+            batch: Batch {
+                port: Port(0),
+                next: 0,
+                len: 0,
+            },
             sender: Sender::new(config.send_slots, config.send_slot_len_bytes),
             ledger: Ledger::new(config.send_slots),
             sends: vec![Sending::UNUSED; usize::from(config.send_slots)].into(),
@@ -104,7 +132,11 @@ impl Poll {
         })
     }
 
-    pub(crate) fn add_udp(&mut self, socket: UdpSocket) -> Result<LinkId, IoError> {
+    pub(crate) fn add_link(
+        &mut self,
+        socket: LinkSocket,
+        receive: bool,
+    ) -> Result<LinkId, IoError> {
         let max = self.config.links_max;
         let index = u16::try_from(self.links.len())
             .ok()
@@ -113,16 +145,30 @@ impl Poll {
                 field: "links_max",
                 max: max.into(),
             })?;
-        let link = Link::new(socket, false, self.config.gro)?;
-        let token = epoll::EventData::new_u64(Token::new(Kind::Datagram, 0, index.into()).0);
-        epoll::add(&self.epoll, &link, token, epoll::EventFlags::IN)
-            .map_err(IoError::call("watch a UDP socket"))?;
+        let link = Link::new(socket, receive, false, self.config.gro)?;
+        watch_receiving(&self.epoll, &link, index)?;
         self.links.push(PollLink {
             link,
             queue: VecDeque::new(),
             blocked: false,
         });
         Ok(LinkId(index))
+    }
+
+    pub(crate) fn relink(&mut self, link: LinkId, socket: LinkSocket) -> Result<(), IoError> {
+        let old = &mut self.links[link.index()];
+        let new = old.link.replaced(socket, false, self.config.gro)?;
+        watch_receiving(&self.epoll, &new, link.0)?;
+        // Other handles may keep the old sockets open: closing ours would not end the watch.
+        old.set_blocked(&self.epoll, link.0, false);
+        for (_, part) in old.link.receiving(link.0) {
+            let _ = epoll::delete(&self.epoll, part);
+        }
+        old.link = new;
+        if self.batch.port.link() == link.0 {
+            self.batch.len = self.batch.next;
+        }
+        Ok(())
     }
 
     pub(crate) fn add_listener(&mut self, listener: Listener) -> Result<ListenerId, IoError> {
@@ -215,7 +261,7 @@ impl Poll {
             let flags = ready.flags;
             let event = match token.kind() {
                 Kind::Datagram => {
-                    self.link_ready(token.short(), flags);
+                    self.link_ready(Port(token.short()), flags);
                     None
                 }
                 Kind::Accept => {
@@ -242,23 +288,21 @@ impl Poll {
 
     // --- Datagrams in.
 
-    fn link_ready(&mut self, index: u16, flags: epoll::EventFlags) {
+    fn link_ready(&mut self, port: Port, flags: epoll::EventFlags) {
+        let index = port.link();
         let link = &mut self.links[usize::from(index)];
-        if flags.contains(epoll::EventFlags::OUT) {
-            link.blocked = false;
-            watch_link(&self.epoll, link, index);
+        let is_done = flags.intersects(epoll::EventFlags::OUT | epoll::EventFlags::ERR);
+        if is_done && link.blocked {
+            link.set_blocked(&self.epoll, index, false);
         }
-        if !flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::ERR) {
+        let has_more = flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::ERR);
+        let mut receiving = link.link.receiving(index);
+        let part = receiving.find(|(receiving, _)| *receiving == port);
+        let Some((_, part)) = part.filter(|_| has_more) else {
             return;
-        }
-        match self.receiver.receive(&link.link) {
-            Ok(len) => {
-                self.batch = Batch {
-                    link: index,
-                    next: 0,
-                    len,
-                }
-            }
+        };
+        match self.receiver.receive(part) {
+            Ok(len) => self.batch = Batch { port, next: 0, len },
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
                 _ => self.counters.receive_failures += 1,
@@ -267,26 +311,27 @@ impl Poll {
     }
 
     fn next_datagram(&mut self) -> Option<Event> {
-        let Batch { link, next, .. } = self.batch;
+        let Batch { port, next, .. } = self.batch;
         self.batch.next += 1;
         let message = self.receiver.message(next);
         let control = decode_control(message.control);
-        let dropped = self.links[usize::from(link)]
-            .link
-            .count_dropped(control.dropped);
-        self.counters.receive_queue_overflow += dropped;
-        let (Some(from), false) = (decode_name(message.name), message.truncated) else {
+        let link = &mut self.links[usize::from(port.link())].link;
+        self.counters.receive_queue_overflow += link.count_dropped(port, control.dropped);
+        let framing = link.framing();
+        let from = decode_name(message.name);
+        let packet = framing.unwrap(message.payload);
+        let (Some(from), Some(packet), false) = (from, packet, message.truncated) else {
             self.counters.truncated += 1;
             return None;
         };
-        let len = message.payload.len();
-        let segment = self.counters.count_received(len, control.segment);
+        let segment = self.counters.count_received(packet.len(), control.segment);
         let id = u16::try_from(next).expect("at most MMSG_LEN_MAX");
-        let len = u32::try_from(len).expect("limits are checked");
-        let buffer = self.lent.lend(Pool::Datagrams, id, 0, len);
+        let within = |at: usize| u32::try_from(at).expect("limits are checked");
+        let (start, len) = (within(packet.start), within(packet.len()));
+        let buffer = self.lent.lend(Pool::Datagrams, id, start, len);
         Some(Event::Datagram {
-            link: LinkId(link),
-            from,
+            link: LinkId(port.link()),
+            from: framing.sender(from),
             buffer,
             segment,
         })
@@ -317,7 +362,7 @@ impl Poll {
         &mut self,
         slot: u16,
         link: LinkId,
-        to: SocketAddr,
+        to: Endpoint,
         len: usize,
         segment: Option<usize>,
     ) {
@@ -326,11 +371,26 @@ impl Poll {
             len <= self.config.send_slot_len_bytes,
             "datagram longer than its slot"
         );
+        self.ledger.expect_app(slot);
         let mut sending = Sending::new(link.0, to, len, segment);
-        let link = &mut self.links[link.index()];
-        sending.whole = link.link.segments(&sending);
+        let PollLink {
+            link: socket,
+            queue,
+            ..
+        } = &mut self.links[link.index()];
+        sending.whole = socket.segments(&sending);
         self.sends[usize::from(slot)] = sending;
-        self.sender.set_destination(slot, to);
+        let Outgoing { name, range } = match socket.wrap(self.sender.block_mut(slot), &sending) {
+            Ok(outgoing) => outgoing,
+            Err(error) => {
+                self.ledger.release(slot);
+                self.counters.send_failures += 1;
+                self.notices
+                    .push_back(Event::SendFailed { link, to, error });
+                return;
+            }
+        };
+        self.sender.set_destination(slot, name);
         let operations = if sending.whole {
             1
         } else {
@@ -340,7 +400,7 @@ impl Poll {
             slot,
             u16::try_from(operations).expect("at most SEGMENTS_MAX"),
         );
-        link.queue.extend(pieces(slot, &sending));
+        queue.extend(pieces(slot, &sending, range));
     }
 
     fn send_queued(&mut self, index: usize) {
@@ -349,8 +409,8 @@ impl Poll {
             queue,
             blocked,
         } = &mut self.links[index];
-        let was_blocked = *blocked;
-        while !queue.is_empty() && !*blocked {
+        let mut is_full = *blocked;
+        while !queue.is_empty() && !is_full {
             match self
                 .sender
                 .send(&*link, queue.iter().copied().take(MMSG_LEN_MAX))
@@ -361,14 +421,15 @@ impl Poll {
                             0 => 1,
                             segment => u64::from(piece.len.div_ceil(segment.into())),
                         };
-                        self.counters.bytes_sent += u64::from(piece.len);
+                        let sending = &self.sends[usize::from(piece.slot)];
+                        self.counters.bytes_sent += sending.payload_len(piece.len as usize);
                         if self.ledger.complete(piece.slot) {
                             self.ledger.release(piece.slot);
                         }
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *blocked = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => is_full = true,
                 Err(error) => {
                     let piece = queue.pop_front().expect("the queue is not empty");
                     let done = self.ledger.complete(piece.slot);
@@ -378,7 +439,8 @@ impl Poll {
                         let operations = sending.datagrams();
                         let operations = u16::try_from(operations).expect("at most SEGMENTS_MAX");
                         self.ledger.lend(piece.slot, operations);
-                        for piece in pieces(piece.slot, sending).rev() {
+                        let range = HEADROOM..HEADROOM + sending.len;
+                        for piece in pieces(piece.slot, sending, range).rev() {
                             queue.push_front(piece);
                         }
                         continue;
@@ -393,9 +455,9 @@ impl Poll {
                 }
             }
         }
-        if *blocked && !was_blocked {
-            let index = u16::try_from(index).expect("at most links_max");
-            watch_link(&self.epoll, &self.links[usize::from(index)], index);
+        if is_full && !*blocked {
+            let at = u16::try_from(index).expect("at most links_max");
+            self.links[index].set_blocked(&self.epoll, at, true);
         }
     }
 
@@ -434,13 +496,17 @@ impl Poll {
 
 fn lent_bytes<'a>(receiver: &'a Receiver, stream: &'a [u8], buffer: Buffer) -> &'a [u8] {
     match buffer.pool {
-        Pool::Datagrams => receiver.bytes(buffer.id.into(), buffer.len()),
+        Pool::Datagrams => receiver.bytes(buffer.id.into(), buffer.offset as usize, buffer.len()),
         Pool::Streams => &stream[..buffer.len()],
     }
 }
 
 /// The operations one send takes: one for the kernel to cut, else one per datagram.
-fn pieces(slot: u16, sending: &Sending) -> impl DoubleEndedIterator<Item = Piece> + use<> {
+fn pieces(
+    slot: u16,
+    sending: &Sending,
+    range: Range<usize>,
+) -> impl DoubleEndedIterator<Item = Piece> + use<> {
     let segment = if sending.whole { sending.segment } else { 0 };
     let count = if sending.whole {
         1
@@ -448,15 +514,14 @@ fn pieces(slot: u16, sending: &Sending) -> impl DoubleEndedIterator<Item = Piece
         sending.datagrams()
     };
     let step = if count == 1 {
-        sending.len
+        range.len()
     } else {
         usize::from(sending.segment)
     };
-    let len = sending.len;
     let count = usize::try_from(count).expect("at most SEGMENTS_MAX");
     (0..count).map(move |index| {
-        let offset = index * step;
-        let len = step.min(len - offset);
+        let offset = range.start + index * step;
+        let len = step.min(range.end - offset);
         Piece {
             slot,
             offset: u32::try_from(offset).expect("limits are checked"),
@@ -466,15 +531,17 @@ fn pieces(slot: u16, sending: &Sending) -> impl DoubleEndedIterator<Item = Piece
     })
 }
 
-fn watch_link(epoll: &OwnedFd, link: &PollLink, index: u16) {
-    let token = epoll::EventData::new_u64(Token::new(Kind::Datagram, 0, index.into()).0);
-    let out = if link.blocked {
-        epoll::EventFlags::OUT
-    } else {
-        epoll::EventFlags::empty()
-    };
-    // A registered descriptor that is open cannot be refused.
-    let _ = epoll::modify(epoll, link.link.as_fd(), token, epoll::EventFlags::IN | out);
+fn port_token(port: Port) -> epoll::EventData {
+    epoll::EventData::new_u64(Token::datagrams(port, 0).0)
+}
+
+/// Watches every socket that a link receives on.
+fn watch_receiving(epoll: &OwnedFd, link: &Link, index: u16) -> Result<(), IoError> {
+    for (port, part) in link.receiving(index) {
+        epoll::add(epoll, part, port_token(port), epoll::EventFlags::IN)
+            .map_err(IoError::call("watch a socket"))?;
+    }
+    Ok(())
 }
 
 fn watch_gate(epoll: &OwnedFd, gate: &Gate, index: u16, on: bool) {

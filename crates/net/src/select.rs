@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::link::Port;
 use crate::raw::{Completion, Missing, Ring};
 use crate::{ConnId, IoConfig, IoError};
 
@@ -154,9 +155,9 @@ fn probe() -> Result<(), Missing> {
         source,
     };
     let (datagrams, listener, stream, _peer) = sockets().map_err(world)?;
-    ring.register_file(0, &datagrams).map_err(world)?;
-    ring.register_file(1, &listener).map_err(world)?;
-    ring.arm_datagrams(0, 0);
+    let files = [Some(datagrams.as_fd()), Some(listener.as_fd())];
+    ring.register_files(0, files).map_err(world)?;
+    ring.arm_datagrams(Port(0), 0);
     ring.arm_accept(0, 1);
     ring.arm_stream(
         ConnId {

@@ -11,6 +11,7 @@ use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::IoError;
+use crate::multicast::ignore_groups;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -74,29 +75,45 @@ impl Default for UdpOptions {
     }
 }
 
-/// Opens a UDP socket. An IPv6 address means IPv6 only; datagrams may be fragmented (D-14).
+/// Opens a UDP socket. An IPv6 address means IPv6 only; datagrams may be fragmented (D-14). What
+/// is sent to a multicast group does not come in here.
 pub fn bind_udp(address: SocketAddr, options: &UdpOptions) -> Result<UdpSocket, IoError> {
     named(format_args!("{address}/udp"), || {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
-            sockopt::set_ipv6_mtu_discover(&socket, sockopt::Ipv6PathMtuDiscovery::DONT)?;
-        } else {
-            // D-14: IP fragments what exceeds the path.
-            sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
         }
+        allow_fragments(&socket, address)?;
+        // A multicast link may have the same port.
+        ignore_groups(&socket, address)?;
         socket.set_reuse_port(options.reuse_port)?;
         let (receive, send) = (options.receive_buffer_bytes, options.send_buffer_bytes);
-        if receive > 0 && sockopt::set_socket_recv_buffer_size_force(&socket, receive).is_err() {
-            socket.set_recv_buffer_size(receive)?;
-        }
-        if send > 0 && sockopt::set_socket_send_buffer_size_force(&socket, send).is_err() {
-            socket.set_send_buffer_size(send)?;
-        }
+        set_queues(&socket, receive, send)?;
         socket.bind(&address.into())?;
         Ok(socket.into())
     })
+}
+
+/// D-14: IP fragments what exceeds the path.
+pub(crate) fn allow_fragments(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        sockopt::set_ipv6_mtu_discover(socket, sockopt::Ipv6PathMtuDiscovery::DONT)?;
+    } else {
+        sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
+    }
+    Ok(())
+}
+
+/// Asks for queues of so many octets, 0: as they are.
+pub(crate) fn set_queues(socket: &Socket, receive: usize, send: usize) -> io::Result<()> {
+    if receive > 0 && sockopt::set_socket_recv_buffer_size_force(socket, receive).is_err() {
+        socket.set_recv_buffer_size(receive)?;
+    }
+    if send > 0 && sockopt::set_socket_send_buffer_size_force(socket, send).is_err() {
+        socket.set_send_buffer_size(send)?;
+    }
+    Ok(())
 }
 
 /// Opens a TCP listener. An IPv6 address means IPv6 only.

@@ -70,7 +70,7 @@ fn io(backend: Backend, config: &IoConfig) -> Io {
 fn add_link(io: &mut Io) -> (LinkId, SocketAddr) {
     let socket = bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
     let address = socket.local_addr().unwrap();
-    (io.add_udp(socket).unwrap(), address)
+    (io.add_link(socket, true).unwrap(), address)
 }
 
 fn add_tcp(io: &mut Io) -> SocketAddr {

@@ -1,6 +1,7 @@
 //! What a completion belongs to: kind (8 bits), generation (24), index (32).
 
 use crate::ConnId;
+use crate::link::Port;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -27,6 +28,11 @@ impl Token {
         Self((kind as u64) << 56 | generation << 32 | u64::from(index))
     }
 
+    /// Of what comes in on a socket of a link.
+    pub(crate) fn datagrams(port: Port, generation: u32) -> Self {
+        Self::new(Kind::Datagram, generation, port.0.into())
+    }
+
     pub(crate) fn kind(self) -> Kind {
         match self.0 >> 56 {
             1 => Kind::Datagram,
@@ -51,11 +57,14 @@ impl Token {
         u16::try_from(self.index()).expect("made from a u16")
     }
 
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> 32 & 0x00ff_ffff) as u32
+    }
+
     pub(crate) fn conn(self) -> ConnId {
-        let generation = (self.0 >> 32 & 0x00ff_ffff) as u32;
         ConnId {
             index: self.index(),
-            generation,
+            generation: self.generation(),
         }
     }
 }

@@ -4,20 +4,20 @@ mod conn;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use self::conn::Conn;
 use crate::connection::{Gate, resumed_gate, wait_for_gates};
 use crate::event::Pool;
 use crate::lent::Lent;
-use crate::link::{Link, Sending};
+use crate::link::{Link, Port, Sending};
 use crate::raw::{Completion, Datagram, Ring};
 use crate::select::unavailable;
 use crate::slab::Slab;
 use crate::{
-    Buffer, ConnId, Counters, Event, IoConfig, IoError, LinkId, Listener, ListenerId, TurnStats,
-    Waker,
+    Buffer, ConnId, Counters, Endpoint, Event, IoConfig, IoError, LinkId, LinkSocket, Listener,
+    ListenerId, TurnStats, Waker,
 };
 
 pub(crate) struct Uring {
@@ -50,20 +50,45 @@ impl Uring {
         })
     }
 
-    pub(crate) fn add_udp(&mut self, socket: UdpSocket) -> Result<LinkId, IoError> {
+    pub(crate) fn add_link(
+        &mut self,
+        socket: LinkSocket,
+        receive: bool,
+    ) -> Result<LinkId, IoError> {
         let max = self.config.links_max;
         let index = next_index(self.links.len(), max).ok_or(IoError::Full {
             field: "links_max",
             max: max.into(),
         })?;
         // Blocking: the ring waits by itself; on a non-blocking socket it would give up instead.
-        let link = Link::new(socket, true, self.config.gro)?;
-        self.ring
-            .register_file(index.into(), &link)
-            .map_err(IoError::call("register a UDP socket with io_uring"))?;
+        let link = Link::new(socket, receive, true, self.config.gro)?;
+        self.start_link(index, &link)?;
         self.links.push(link);
-        self.ring.arm_datagrams(index, index.into());
         Ok(LinkId(index))
+    }
+
+    pub(crate) fn relink(&mut self, link: LinkId, socket: LinkSocket) -> Result<(), IoError> {
+        let old = &self.links[link.index()];
+        let new = old.replaced(socket, true, self.config.gro)?;
+        self.start_link(link.0, &new)?;
+        let old = std::mem::replace(&mut self.links[link.index()], new);
+        for (port, _) in old.receiving(link.0) {
+            self.ring.cancel_datagrams(port, old.generation);
+        }
+        Ok(())
+    }
+
+    /// Shows a link's sockets to the ring and receives on them.
+    fn start_link(&mut self, index: u16, link: &Link) -> Result<(), IoError> {
+        let main = Port::main(index);
+        let files = [main, Port::group(index)].map(|port| link.part(port));
+        self.ring
+            .register_files(main.0.into(), files)
+            .map_err(IoError::call("register a socket with io_uring"))?;
+        for (port, _) in link.receiving(index) {
+            self.ring.arm_datagrams(port, link.generation);
+        }
+        Ok(())
     }
 
     pub(crate) fn add_listener(&mut self, listener: Listener) -> Result<ListenerId, IoError> {
@@ -76,7 +101,7 @@ impl Uring {
             .set_nonblocking(false)
             .map_err(IoError::call("set a listener's blocking mode"))?;
         self.ring
-            .register_file(self.gate_file(index), &listener)
+            .register_files(self.gate_file(index), [Some(listener.as_fd())])
             .map_err(IoError::call("register a listener with io_uring"))?;
         self.gates.push(Gate::new(listener));
         self.ring.arm_accept(index, self.gate_file(index));
@@ -85,7 +110,7 @@ impl Uring {
 
     /// Listeners follow the links in the table of fixed files.
     fn gate_file(&self, index: u16) -> u32 {
-        u32::from(self.config.links_max) + u32::from(index)
+        u32::from(self.config.links_max) * u32::from(Port::PER_LINK) + u32::from(index)
     }
 
     pub(crate) fn waker(&self) -> &Waker {
@@ -107,8 +132,7 @@ impl Uring {
         }
         while let Some(index) = resumed_gate(&mut self.gates) {
             self.counters.rearmed += 1;
-            let file = u32::from(self.config.links_max) + u32::from(index);
-            self.ring.arm_accept(index, file);
+            self.ring.arm_accept(index, self.gate_file(index));
         }
         let wait = if self.notices.is_empty() {
             wait
@@ -150,17 +174,25 @@ impl Uring {
     fn complete(&mut self, completion: Completion) -> Option<Event> {
         match completion {
             Completion::Datagram {
-                link,
+                port,
+                generation,
                 outcome,
                 more,
             } => {
-                if !more {
+                let is_current = generation == self.links[usize::from(port.link())].generation;
+                if !more && is_current {
                     self.counters.rearmed += 1;
-                    self.ring.arm_datagrams(link, link.into());
+                    self.ring.arm_datagrams(port, generation);
                 }
                 match outcome {
-                    Ok(datagram) => self.received(link, datagram),
-                    Err(error) => self.receive_failed(&error),
+                    Ok(datagram) if is_current => self.received(port, datagram),
+                    Ok(datagram) => {
+                        self.ring.recycle_datagram(datagram.buffer);
+                        None
+                    }
+                    Err(error) if is_current => self.receive_failed(&error),
+                    // The end of a receive on a socket that was replaced.
+                    Err(_) => None,
                 }
             }
             Completion::Sent {
@@ -198,7 +230,7 @@ impl Uring {
         }
     }
 
-    fn received(&mut self, link: u16, datagram: Datagram) -> Option<Event> {
+    fn received(&mut self, port: Port, datagram: Datagram) -> Option<Event> {
         let Datagram {
             buffer,
             offset,
@@ -207,18 +239,22 @@ impl Uring {
             control,
             truncated,
         } = datagram;
-        let dropped = self.links[usize::from(link)].count_dropped(control.dropped);
-        self.counters.receive_queue_overflow += dropped;
-        let (Some(from), false) = (from, truncated) else {
+        let link = &mut self.links[usize::from(port.link())];
+        self.counters.receive_queue_overflow += link.count_dropped(port, control.dropped);
+        let framing = link.framing();
+        let packet = framing.unwrap(self.ring.datagram(buffer, offset, len));
+        let (Some(from), Some(packet), false) = (from, packet, truncated) else {
             self.counters.truncated += 1;
             self.ring.recycle_datagram(buffer);
             return None;
         };
-        let segment = self.counters.count_received(len as usize, control.segment);
-        let buffer = self.lent.lend(Pool::Datagrams, buffer, offset, len);
+        let segment = self.counters.count_received(packet.len(), control.segment);
+        let within = |at: usize| u32::try_from(at).expect("limits are checked");
+        let (start, len) = (offset + within(packet.start), within(packet.len()));
+        let buffer = self.lent.lend(Pool::Datagrams, buffer, start, len);
         Some(Event::Datagram {
-            link: LinkId(link),
-            from,
+            link: LinkId(port.link()),
+            from: framing.sender(from),
             buffer,
             segment,
         })
@@ -236,7 +272,8 @@ impl Uring {
                     source,
                 });
             }
-            // An earlier datagram's ICMP answer, or a passing shortage.
+            // An earlier datagram's ICMP answer, a passing shortage, or the interface went down:
+            // each is told once, and the socket waits for what comes next.
             _ => self.counters.receive_failures += 1,
         }
         None
@@ -251,7 +288,7 @@ impl Uring {
                 } else {
                     1
                 };
-                self.counters.bytes_sent += len as u64;
+                self.counters.bytes_sent += sending.payload_len(len);
                 if done {
                     self.ring.release_slot(slot);
                 }
@@ -298,7 +335,7 @@ impl Uring {
         &mut self,
         slot: u16,
         link: LinkId,
-        to: SocketAddr,
+        to: Endpoint,
         len: usize,
         segment: Option<usize>,
     ) {
@@ -307,16 +344,24 @@ impl Uring {
     }
 
     fn start_send(&mut self, slot: u16, mut sending: Sending) {
-        let Sending {
-            to, len, segment, ..
-        } = sending;
-        let file = u32::from(sending.link);
-        sending.whole = self.links[usize::from(sending.link)].segments(&sending);
+        let Sending { to, segment, .. } = sending;
+        let link = &self.links[usize::from(sending.link)];
+        sending.whole = link.segments(&sending);
+        let outgoing = link.wrap(self.ring.block_mut(slot), &sending);
         self.sends[usize::from(slot)] = sending;
-        if sending.whole || segment == 0 {
-            self.ring.send(slot, file, to, len, segment);
-        } else {
-            self.ring.send_apart(slot, file, to, len, segment);
+        let port = Port::main(sending.link);
+        match outgoing {
+            Ok(outgoing) if sending.whole || segment == 0 => {
+                self.ring.send(slot, port, &outgoing, segment);
+            }
+            Ok(outgoing) => self.ring.send_apart(slot, port, &outgoing, segment),
+            Err(error) => {
+                self.ring.release_slot(slot);
+                self.counters.send_failures += 1;
+                let link = LinkId(sending.link);
+                self.notices
+                    .push_back(Event::SendFailed { link, to, error });
+            }
         }
     }
 

@@ -7,12 +7,11 @@
 
 use std::future::Future;
 use std::io;
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
 use scsp_engine::{Control, LinkIndex, Now, Time};
-use scsp_net::Backend;
+use scsp_net::{Backend, LinkSender};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
@@ -42,8 +41,8 @@ pub struct ControlThread {
     pub outbox: Outbox<Message>,
     /// From the workers.
     pub inbox: Inbox<Message>,
-    /// One socket for each link, to send Hellos and CA messages from.
-    pub links: Vec<UdpSocket>,
+    /// One for each link, to send Hellos and CA messages from.
+    pub links: Vec<LinkSender>,
     /// Where the admin listener accepts.
     pub admin: std::net::TcpListener,
     /// Tells of the end.
@@ -178,7 +177,7 @@ impl ControlThread {
         while let Some(packet) = self.control.poll_transmit() {
             let peer = self.hub.peer_of(packet.to);
             let code = packet.bytes.get(1).copied().unwrap_or_default();
-            match self.links[peer.link].send_to(&packet.bytes, peer.address) {
+            match self.links[peer.link].send(&packet.bytes, peer.address.into()) {
                 Ok(len) => metrics.sent(code, len),
                 // A lost Hello or CA is sent again; the neighbour may simply not be there yet.
                 Err(error) => {

@@ -1,7 +1,7 @@
 //! A hub put together: sockets bound, cores made, threads started.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use scsp_engine::{
     Control, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup, Setup, Shard, ShardIndex,
 };
-use scsp_net::{IoError, Listener, UdpOptions, bind_tcp, bind_udp, bind_unix};
+use scsp_net::{
+    IoError, LinkSender, LinkSocket, Listener, UdpOptions, bind_tcp, bind_udp, bind_unix,
+};
 use scsp_profile::Profile;
 use scsp_resp::command::COMMANDS;
 use tracing::{error, warn};
@@ -81,7 +83,7 @@ impl Daemon {
         let seed = random_seed()?;
         let setup = Arc::new(engine_setup(&config, workers, seed));
         let mut sockets = bind_all(&config, workers)?;
-        let links = clone_links(&sockets[0].links)?;
+        let links = senders(&sockets[0].links)?;
         let admin = once_free(|| bind_tcp(config.admin.listen, BACKLOG, false))?;
         let hub = Arc::new(assemble(config, &setup, &selected, workers));
         let directory = Arc::new(Directory::new(&hub.groups, &hub.peers));
@@ -431,7 +433,7 @@ fn bind_all(config: &Config, workers: usize) -> Result<Vec<Sockets>, DaemonError
     for link in &config.links {
         drop(once_free(|| bind_udp(link.bind(), &exclusive))?);
         for sockets in &mut all {
-            sockets.links.push(bind_udp(link.bind(), &options)?);
+            sockets.links.push(bind_udp(link.bind(), &options)?.into());
         }
     }
     for address in &config.client.listen {
@@ -479,13 +481,7 @@ fn tcp(address: SocketAddr, shared: bool) -> Result<TcpListener, DaemonError> {
 }
 
 /// The control thread sends from the same sockets as the first worker.
-fn clone_links(links: &[UdpSocket]) -> Result<Vec<UdpSocket>, DaemonError> {
-    links
-        .iter()
-        .map(UdpSocket::try_clone)
-        .collect::<Result<_, _>>()
-        .map_err(|source| DaemonError::System {
-            what: "share a socket",
-            source,
-        })
+fn senders(links: &[LinkSocket]) -> Result<Vec<LinkSender>, DaemonError> {
+    let senders = links.iter().map(LinkSocket::sender);
+    Ok(senders.collect::<Result<_, _>>()?)
 }

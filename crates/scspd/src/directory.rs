@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use dashmap::DashMap;
 use scsp_engine::DcsIndex;
+use scsp_net::Endpoint;
 use scsp_wire::{ProtocolId, ServerGroupId};
 
 use crate::hub::{GroupInfo, PeerInfo};
@@ -37,11 +38,11 @@ impl Directory {
     pub fn find(
         &self,
         link: usize,
-        from: SocketAddr,
+        from: Endpoint,
         protocol: ProtocolId,
         group: ServerGroupId,
     ) -> Option<DcsIndex> {
-        let served = self.peers.get(&(link, canonical(from)))?;
+        let served = self.peers.get(&(link, canonical(from.ip()?)))?;
         let found = served
             .iter()
             .find(|(pid, sgid, _)| *pid == protocol && *sgid == group);

@@ -51,7 +51,7 @@ pub struct Worker {
 #[derive(Debug)]
 pub struct Sockets {
     /// One for each link, in the order of the configuration.
-    pub links: Vec<std::net::UdpSocket>,
+    pub links: Vec<scsp_net::LinkSocket>,
     /// For clients.
     pub listeners: Vec<scsp_net::Listener>,
 }
@@ -103,7 +103,7 @@ impl<'a> Loop<'a> {
         let links = sockets
             .links
             .into_iter()
-            .map(|socket| io.add_udp(socket))
+            .map(|socket| io.add_link(socket, true))
             .collect::<Result<Vec<_>, _>>()?;
         for listener in sockets.listeners {
             io.add_listener(listener)?;

@@ -8,6 +8,7 @@ use std::ptr;
 
 use super::slots::{SegmentControl, empty_message};
 use crate::address::{CONTROL_LEN, NAME_LEN, NAME_SOCKLEN, Name, encode_name};
+use crate::link_socket::HEADROOM;
 
 /// Messages in one call.
 pub(crate) const MMSG_LEN_MAX: usize = 64;
@@ -108,14 +109,14 @@ impl Receiver {
         Received {
             name: &self.names[index].0[..name_len],
             control: &self.controls[index].0[..control_len],
-            payload: self.bytes(index, header.msg_len as usize),
+            payload: self.bytes(index, 0, (header.msg_len as usize).min(self.stride)),
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         }
     }
 
-    /// The first `len` octets of buffer `index`.
-    pub(crate) fn bytes(&self, index: usize, len: usize) -> &[u8] {
-        &self.data[index * self.stride..][..len.min(self.stride)]
+    /// Octets of buffer `index`, from `offset` on.
+    pub(crate) fn bytes(&self, index: usize, offset: usize, len: usize) -> &[u8] {
+        &self.data[index * self.stride..][..self.stride][offset..][..len]
     }
 }
 
@@ -123,6 +124,7 @@ impl Receiver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) slot: u16,
+    /// From the start of the slot's headroom.
     pub(crate) offset: u32,
     pub(crate) len: u32,
     /// Length of each datagram, 0 for one datagram.
@@ -136,12 +138,13 @@ pub(crate) struct Sender {
     controls: Vec<SegmentControl>,
     vectors: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
+    /// Octets of a slot with its headroom.
     stride: usize,
 }
 
 impl Sender {
-    pub(crate) fn new(count: u16, stride: usize) -> Self {
-        let count = usize::from(count);
+    pub(crate) fn new(count: u16, len: usize) -> Self {
+        let (count, stride) = (usize::from(count), HEADROOM + len);
         Self {
             data: vec![0; count * stride].into(),
             names: vec![(Name([0; NAME_LEN]), 0); count].into(),
@@ -153,11 +156,17 @@ impl Sender {
     }
 
     pub(crate) fn bytes_mut(&mut self, slot: u16) -> &mut [u8] {
+        &mut self.block_mut(slot)[HEADROOM..]
+    }
+
+    /// Octets of a slot with the headroom before them.
+    pub(crate) fn block_mut(&mut self, slot: u16) -> &mut [u8] {
         &mut self.data[usize::from(slot) * self.stride..][..self.stride]
     }
 
-    pub(crate) fn set_destination(&mut self, slot: u16, to: SocketAddr) {
-        self.names[usize::from(slot)] = encode_name(to);
+    /// Whereto; `None` where the octets tell it.
+    pub(crate) fn set_destination(&mut self, slot: u16, to: Option<SocketAddr>) {
+        self.names[usize::from(slot)] = to.map_or((Name([0; NAME_LEN]), 0), encode_name);
     }
 
     /// One `sendmmsg` of the first [`MMSG_LEN_MAX`] pieces; gives the number sent. An error is the
@@ -181,8 +190,10 @@ impl Sender {
             });
             let (name, name_len) = &mut self.names[slot];
             let mut message = empty_message();
-            message.msg_name = ptr::from_mut(name).cast();
-            message.msg_namelen = *name_len;
+            if *name_len > 0 {
+                message.msg_name = ptr::from_mut(name).cast();
+                message.msg_namelen = *name_len;
+            }
             message.msg_iovlen = 1;
             if piece.segment > 0 {
                 message.msg_controllen = size_of::<SegmentControl>() as _;

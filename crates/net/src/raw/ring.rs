@@ -16,8 +16,7 @@ mod probe;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
@@ -26,8 +25,10 @@ use io_uring::{EnterFlags, IoUring, opcode, squeue};
 use self::memory::{Memory, Output, receive_header};
 use self::probe::check_opcodes;
 use crate::address::Control;
+use crate::link::Port;
+use crate::link_socket::Outgoing;
 use crate::token::{Kind, Token};
-use crate::{ConnId, IoConfig, Waker};
+use crate::{ConnId, Endpoint, IoConfig, Waker};
 
 /// Length of the submission queue; a fuller turn submits in between.
 const SUBMISSION_LEN: u32 = 1024;
@@ -55,7 +56,7 @@ pub(crate) struct Datagram {
     pub(crate) buffer: u16,
     pub(crate) offset: u32,
     pub(crate) len: u32,
-    pub(crate) from: Option<SocketAddr>,
+    pub(crate) from: Option<Endpoint>,
     pub(crate) control: Control,
     pub(crate) truncated: bool,
 }
@@ -64,7 +65,8 @@ pub(crate) struct Datagram {
 #[derive(Debug)]
 pub(crate) enum Completion {
     Datagram {
-        link: u16,
+        port: Port,
+        generation: u32,
         outcome: io::Result<Datagram>,
         more: bool,
     },
@@ -173,7 +175,8 @@ impl Ring {
             completions: 0,
             overflows: 0,
         };
-        ring.register(u32::from(config.links_max) + u32::from(config.listeners_max))?;
+        let links = u32::from(config.links_max) * u32::from(Port::PER_LINK);
+        ring.register(links + u32::from(config.listeners_max))?;
         ring.arm_wake();
         Ok(ring)
     }
@@ -198,9 +201,14 @@ impl Ring {
         &self.waker
     }
 
-    /// Puts a descriptor into place `index` of the fixed table, which keeps it open by itself.
-    pub(crate) fn register_file(&self, index: u32, file: impl AsFd) -> io::Result<()> {
-        let files = [file.as_fd().as_raw_fd()];
+    /// Puts descriptors into the places from `index` on of the fixed table, which keeps them open
+    /// by itself, or empties them. Operations under way go on with what was there.
+    pub(crate) fn register_files<const LEN: usize>(
+        &self,
+        index: u32,
+        files: [Option<BorrowedFd<'_>>; LEN],
+    ) -> io::Result<()> {
+        let files = files.map(|file| file.map_or(-1, |file| file.as_raw_fd()));
         self.ring
             .submitter()
             .register_files_update(index, &files)
@@ -209,12 +217,17 @@ impl Ring {
 
     // --- Operations. All only queue; the next `enter` submits them.
 
-    /// Multishot receive of datagrams from the fixed file `file`.
-    pub(crate) fn arm_datagrams(&mut self, link: u16, file: u32) {
+    /// Multishot receive of datagrams from a socket of a link.
+    pub(crate) fn arm_datagrams(&mut self, port: Port, generation: u32) {
         let header = self.memory.receive_header.place::<libc::msghdr>(0);
         let group = self.memory.datagrams.group();
-        let entry = opcode::RecvMsgMulti::new(Fixed(file), header, group).build();
-        self.push(entry, Token::new(Kind::Datagram, 0, u32::from(link)));
+        let entry = opcode::RecvMsgMulti::new(Fixed(port.0.into()), header, group).build();
+        self.push(entry, Token::datagrams(port, generation));
+    }
+
+    /// Ends it.
+    pub(crate) fn cancel_datagrams(&mut self, port: Port, generation: u32) {
+        self.cancel(Token::datagrams(port, generation));
     }
 
     /// Multishot accept from the fixed file `file`.
@@ -234,16 +247,15 @@ impl Ring {
 
     /// Ends the multishot receive of a connection early.
     pub(crate) fn cancel_stream(&mut self, conn: ConnId) {
-        self.cancel(Kind::Stream, conn);
+        self.cancel(Token::new(Kind::Stream, conn.generation, conn.index));
     }
 
     /// Ends the write of a connection early.
     pub(crate) fn cancel_write(&mut self, conn: ConnId) {
-        self.cancel(Kind::Write, conn);
+        self.cancel(Token::new(Kind::Write, conn.generation, conn.index));
     }
 
-    fn cancel(&mut self, kind: Kind, conn: ConnId) {
-        let target = Token::new(kind, conn.generation, conn.index);
+    fn cancel(&mut self, target: Token) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(target.0)).build();
         self.push(entry, Token::new(Kind::Done, 0, 0));
     }
@@ -311,13 +323,19 @@ impl Ring {
         self.memory.slots.bytes_mut(slot)
     }
 
-    /// Sends `len` octets of a slot as one operation: one datagram, or with `segment` several of
-    /// that length, cut by the kernel.
-    pub(crate) fn send(&mut self, slot: u16, file: u32, to: SocketAddr, len: usize, segment: u16) {
+    /// Octets of a slot of ours with the headroom before them.
+    pub(crate) fn block_mut(&mut self, slot: u16) -> &mut [u8] {
+        self.memory.slots.block_mut(slot)
+    }
+
+    /// Sends what a slot holds as one operation: one datagram, or with `segment` several of that
+    /// length, cut by the kernel.
+    pub(crate) fn send(&mut self, slot: u16, port: Port, outgoing: &Outgoing, segment: u16) {
+        let file = u32::from(port.0);
         let token = Token::new(Kind::Send, 0, u32::from(slot));
-        let pointers = self.memory.slots.lend(slot, to, len, segment, 1);
+        let pointers = self.memory.slots.lend(slot, outgoing, segment, 1);
         let entry = if segment == 0 {
-            let len = u32::try_from(len).expect("limits are checked");
+            let len = u32::try_from(outgoing.range.len()).expect("limits are checked");
             opcode::Send::new(Fixed(file), pointers.data, len)
                 .dest_addr(pointers.name)
                 .dest_addr_len(pointers.name_len)
@@ -329,18 +347,12 @@ impl Ring {
     }
 
     /// Sends the datagrams of a slot one by one, for links that refuse `UDP_SEGMENT`.
-    pub(crate) fn send_apart(
-        &mut self,
-        slot: u16,
-        file: u32,
-        to: SocketAddr,
-        len: usize,
-        segment: u16,
-    ) {
+    pub(crate) fn send_apart(&mut self, slot: u16, port: Port, outgoing: &Outgoing, segment: u16) {
+        let (file, len) = (u32::from(port.0), outgoing.range.len());
         let segment = usize::from(segment);
         let operations = u16::try_from(len.div_ceil(segment)).expect("limits are checked");
         let token = Token::new(Kind::Send, 0, u32::from(slot));
-        let pointers = self.memory.slots.lend(slot, to, len, 0, operations);
+        let pointers = self.memory.slots.lend(slot, outgoing, 0, operations);
         for offset in (0..len).step_by(segment) {
             let len = u32::try_from(segment.min(len - offset)).expect("limits are checked");
             let entry = opcode::Send::new(Fixed(file), pointers.data.wrapping_add(offset), len)

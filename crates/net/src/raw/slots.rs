@@ -2,11 +2,12 @@
 //! sends it.
 
 use std::mem::{MaybeUninit, offset_of};
-use std::net::SocketAddr;
+use std::ptr;
 
 use super::region::Region;
-use crate::address::{Name, encode_name};
+use crate::address::{NAME_LEN, Name, encode_name};
 use crate::ledger::Ledger;
+use crate::link_socket::{HEADROOM, Outgoing};
 
 /// `UDP_SEGMENT` control message: the length of each datagram in the slot.
 #[repr(C, align(8))]
@@ -58,11 +59,13 @@ pub(super) struct SlotTable {
     data: Region,
     headers: Region,
     pub(super) ledger: Ledger,
+    /// Octets of a slot with its headroom.
     stride: usize,
 }
 
 impl SlotTable {
-    pub(super) fn new(count: u16, stride: usize) -> Self {
+    pub(super) fn new(count: u16, len: usize) -> Self {
+        let stride = HEADROOM + len;
         Self {
             data: Region::new(usize::from(count) * stride),
             headers: Region::new(usize::from(count) * size_of::<Header>()),
@@ -73,6 +76,11 @@ impl SlotTable {
 
     /// Octets of a slot of ours.
     pub(super) fn bytes_mut(&mut self, slot: u16) -> &mut [u8] {
+        &mut self.block_mut(slot)[HEADROOM..]
+    }
+
+    /// Octets of a slot of ours with the headroom before them.
+    pub(super) fn block_mut(&mut self, slot: u16) -> &mut [u8] {
         self.ledger.expect_app(slot);
         let start = self
             .data
@@ -83,27 +91,33 @@ impl SlotTable {
         unsafe { std::slice::from_raw_parts_mut(start, self.stride) }
     }
 
-    /// Writes the headers for `len` octets to `to` and lends the slot for `operations`.
+    /// Writes the headers for what goes out and lends the slot for `operations`.
     pub(super) fn lend(
         &mut self,
         slot: u16,
-        to: SocketAddr,
-        len: usize,
+        outgoing: &Outgoing,
         segment: u16,
         operations: u16,
     ) -> Pointers {
-        assert!(len <= self.stride, "datagram longer than its slot");
+        let Outgoing { name, range } = outgoing;
+        let len = range.len();
+        let fits = range.start <= range.end && range.end <= self.stride;
+        assert!(fits, "datagram longer than its slot");
         self.ledger.expect_app(slot);
-        let data = self
-            .data
-            .pointer(usize::from(slot) * self.stride, self.stride);
+        let start = usize::from(slot) * self.stride + range.start;
+        let data = self.data.pointer(start, len);
         let header = self
             .headers
             .place::<Header>(usize::from(slot) * size_of::<Header>());
         let field = |offset: usize| header.wrapping_byte_add(offset);
-        let (name, name_len) = encode_name(to);
+        let (name, name_len) = name.map_or((Name([0; NAME_LEN]), 0), encode_name);
+        // The kernel takes no name for an empty one only where the pointer says so too.
+        let name_at = match name_len {
+            0 => ptr::null_mut(),
+            _ => field(offset_of!(Header, name)),
+        };
         let mut message = empty_message();
-        message.msg_name = field(offset_of!(Header, name)).cast();
+        message.msg_name = name_at.cast();
         message.msg_namelen = name_len;
         message.msg_iov = field(offset_of!(Header, vector)).cast();
         message.msg_iovlen = 1;
@@ -128,7 +142,7 @@ impl SlotTable {
         self.ledger.lend(slot, operations);
         Pointers {
             message: field(offset_of!(Header, message)).cast(),
-            name: field(offset_of!(Header, name)).cast(),
+            name: name_at.cast_const().cast(),
             name_len,
             data,
         }

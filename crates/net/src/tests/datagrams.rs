@@ -79,7 +79,7 @@ fn echo_over_ipv6(backend: Backend) {
     };
     let address = socket.local_addr().unwrap();
     let mut io = io(backend, &small());
-    io.add_udp(socket).unwrap();
+    io.add_link(socket, true).unwrap();
     let peer = client("[::1]:0");
     for len in [0, 1452, 65_000] {
         peer.send_to(&pattern(len, 1), address).unwrap();
@@ -276,7 +276,7 @@ fn refused_segmentation_falls_back(backend: Backend) {
     let mut io = io(backend, &config);
     let socket = bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
     raw::set_option(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
-    let from = io.add_udp(socket).unwrap();
+    let from = io.add_link(socket, true).unwrap();
     let (_, to) = add_link(&mut io);
     for _ in 0..3 {
         let (arrived, most) = segmented(&mut io, from, to, 28_100);
@@ -301,7 +301,7 @@ fn more_operations_than_the_rings_hold(backend: Backend) {
     let mut io = io(backend, &config);
     let socket = bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
     raw::set_option(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
-    let link = io.add_udp(socket).unwrap();
+    let link = io.add_link(socket, true).unwrap();
     let sink = client("127.0.0.1:0");
     for _ in 0..SENDS {
         let slot = io.send_slot().unwrap();
@@ -340,7 +340,7 @@ fn failed_sends_are_reported(backend: Backend) {
         else {
             return false;
         };
-        assert_eq!((of, to), (link, address));
+        assert_eq!((of, to), (link, address.into()));
         assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
         true
     });
@@ -362,7 +362,7 @@ fn refused_datagrams_do_not_stop_a_link(backend: Backend) {
     let socket = bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
     let address = socket.local_addr().unwrap();
     socket.connect(absent).unwrap();
-    let link = io.add_udp(socket).unwrap();
+    let link = io.add_link(socket, true).unwrap();
     let slot = io.send_slot().unwrap();
     io.send(slot, link, absent, 1, None);
     let until = Instant::now() + DEADLINE;

@@ -94,7 +94,7 @@ fn a_full_table_is_an_error(backend: Backend) {
     let mut io = io(backend, &config);
     add_link(&mut io);
     add_tcp(&mut io);
-    let error = io.add_udp(client("127.0.0.1:0")).unwrap_err();
+    let error = io.add_link(client("127.0.0.1:0"), true).unwrap_err();
     assert_eq!(
         error.to_string(),
         "cannot add another socket: links_max is 1"

@@ -9,6 +9,7 @@ use io_uring::types::RecvMsgOut;
 use super::memory::RECEIVE_HEADER_LEN;
 use super::{Completion, Datagram, Ring};
 use crate::address::{Control, decode_control, decode_name};
+use crate::link::Port;
 use crate::token::{Kind, Token};
 
 impl Ring {
@@ -29,7 +30,8 @@ impl Ring {
             Kind::Datagram => {
                 let outcome = self.datagram_outcome(result, buffer);
                 Completion::Datagram {
-                    link: token.short(),
+                    port: Port(token.short()),
+                    generation: token.generation(),
                     outcome,
                     more,
                 }
