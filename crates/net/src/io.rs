@@ -72,8 +72,8 @@ impl Io {
     }
 
     /// Puts another socket in place of a link's, which is closed: the interface has come back, or
-    /// has gone. What is still queued leaves from the new one, or fails. On an error the link is as
-    /// it was.
+    /// has gone. What the old one received and did not hand out is dropped. On an error the link is
+    /// as it was.
     pub fn relink(&mut self, link: LinkId, socket: impl Into<LinkSocket>) -> Result<(), IoError> {
         each!(&mut self.inner, io => io.relink(link, socket.into()))
     }

@@ -27,7 +27,8 @@ struct Wanted<'a> {
 
 /// Opens the sockets of a multicast link on one interface. With `join` it receives what is sent to
 /// the group; of all sockets of a hub's link exactly one does. What comes and goes is bound to the
-/// interface, so links on other interfaces may have the same port.
+/// interface, so links on other interfaces may have the same port. Where a plain UDP link has the
+/// same port too, unicast that comes through the interface comes in on either.
 ///
 /// Sockets of several workers, and links that share a port, need `reuse_port`; without it, and
 /// without `join`, the address is proven to be free.

@@ -4,14 +4,17 @@
 //! deadline has passed.
 
 mod datagrams;
+mod lab;
 mod lifecycle;
+mod links;
 mod streams;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::{
-    Backend, BackendChoice, Event, Io, IoConfig, LinkId, UdpOptions, bind_tcp, bind_udp, select,
+    Backend, BackendChoice, Endpoint, Event, Io, IoConfig, LinkId, UdpOptions, bind_tcp, bind_udp,
+    select,
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -33,8 +36,12 @@ fn has_uring() -> bool {
 /// Declares one test per backend for each function of `$suite`.
 macro_rules! on_both_backends {
     ($suite:ident: $($name:ident),* $(,)?) => {
+        on_both_backends!(#[cfg(true)] $suite: $($name),*);
+    };
+    (#[$attribute:meta] $suite:ident: $($name:ident),* $(,)?) => {
         mod uring {
             $(#[test]
+            #[$attribute]
             fn $name() {
                 if super::super::has_uring() {
                     super::$name(crate::Backend::IoUring);
@@ -43,6 +50,7 @@ macro_rules! on_both_backends {
         }
         mod poll {
             $(#[test]
+            #[$attribute]
             fn $name() {
                 super::$name(crate::Backend::Poll);
             })*
@@ -113,4 +121,56 @@ fn pattern(len: usize, seed: usize) -> Vec<u8> {
     (0..len)
         .map(|at| (at * 31 + at / 251 + seed * 7).to_le_bytes()[0])
         .collect()
+}
+
+/// Queues a packet and hands it to the kernel.
+fn send(io: &mut Io, link: LinkId, to: impl Into<Endpoint>, packet: &[u8]) {
+    let slot = io.send_slot().unwrap();
+    io.slot_mut(&slot)[..packet.len()].copy_from_slice(packet);
+    io.send(slot, link, to, packet.len(), None);
+    io.turn(Some(Duration::ZERO)).unwrap();
+}
+
+/// The next `count` packets, with link and sender.
+fn receive(io: &mut Io, count: usize) -> Vec<(LinkId, Endpoint, Vec<u8>)> {
+    let mut packets = Vec::new();
+    while packets.len() < count {
+        turns_until(io, |io, event| {
+            let Event::Datagram {
+                link, from, buffer, ..
+            } = event
+            else {
+                panic!("{event:?}");
+            };
+            packets.push((link, from, io.bytes(buffer).to_vec()));
+            true
+        });
+    }
+    packets
+}
+
+/// Whatever has come by now.
+fn expect_nothing(io: &mut Io) {
+    io.turn(Some(Duration::ZERO)).unwrap();
+    if let Some(event) = io.next_event() {
+        panic!("{event:?}");
+    }
+}
+
+/// Takes turns for a while and sees that it slept nearly all the time.
+fn expect_rest(io: &mut Io) {
+    let before = io.counters().completions;
+    let until = Instant::now() + Duration::from_millis(50);
+    while Instant::now() < until {
+        io.turn(Some(Duration::from_millis(10))).unwrap();
+        if let Some(event) = io.next_event() {
+            panic!("{event:?}");
+        }
+    }
+    let more = io.counters().completions - before;
+    assert!(
+        more < 10,
+        "{more} completions of nothing: {:?}",
+        io.counters()
+    );
 }

@@ -70,6 +70,8 @@ impl Uring {
     pub(crate) fn relink(&mut self, link: LinkId, socket: LinkSocket) -> Result<(), IoError> {
         let old = &self.links[link.index()];
         let new = old.replaced(socket, true, self.config.gro)?;
+        // What is queued was meant for the socket that is in the place now.
+        self.ring.submit();
         self.start_link(link.0, &new)?;
         let old = std::mem::replace(&mut self.links[link.index()], new);
         for (port, _) in old.receiving(link.0) {

@@ -443,13 +443,19 @@ impl Ring {
             if self.push_now(&entry) {
                 return;
             }
-            // The queue is full: submit what is there without waiting, then there is room.
-            let _ = self.enter_kernel(0, None);
+            // The queue is full.
+            self.submit();
             if self.push_now(&entry) {
                 return;
             }
         }
         self.backlog.push_back(entry);
+    }
+
+    /// Gives the kernel what is queued without waiting, which makes room. What it does not take
+    /// now it takes with the next `enter`.
+    pub(crate) fn submit(&mut self) {
+        let _ = self.enter_kernel(0, None);
     }
 
     fn push_now(&mut self, entry: &squeue::Entry) -> bool {

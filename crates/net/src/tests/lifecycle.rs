@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::*;
+use crate::LinkSocket;
 
 on_both_backends!(lifecycle:
     a_waker_wakes_from_another_thread,
@@ -13,6 +14,9 @@ on_both_backends!(lifecycle:
     stale_bytes_are_refused,
     dropped_with_everything_under_way,
     queued_sends_leave_with_the_next_turn,
+    replaced_sockets_are_closed,
+    replaced_sockets_are_heard_no_more,
+    links_that_only_send_hear_nothing,
 );
 
 /// Goal: a worker that waits for ever is woken by another thread, again and again.
@@ -197,5 +201,84 @@ fn queued_sends_leave_with_the_next_turn(backend: Backend) {
     while io.free_slots() < 16 {
         io.turn(Some(DEADLINE)).unwrap();
         while io.next_event().is_some() {}
+    }
+}
+
+fn bind(address: &str) -> UdpSocket {
+    bind_udp(address.parse().unwrap(), &UdpOptions::default()).unwrap()
+}
+
+/// Goal: a link goes on with each socket put in its place, whether or not a turn came between, and
+/// the one before is closed.
+fn replaced_sockets_are_closed(backend: Backend) {
+    let mut io = io(backend, &small());
+    let (link, first) = add_link(&mut io);
+    // The first receive is with the kernel; the later ones are replaced before it sees them.
+    io.turn(Some(Duration::ZERO)).unwrap();
+    let peer = client("127.0.0.1:0");
+    for round in 0..8 {
+        let next = bind("127.0.0.1:0");
+        let address = next.local_addr().unwrap();
+        io.relink(link, next).unwrap();
+        if round % 3 == 0 {
+            peer.send_to(&[round], address).unwrap();
+            let from = peer.local_addr().unwrap().into();
+            assert_eq!(receive(&mut io, 1), [(link, from, vec![round])]);
+            let answer = [round, round];
+            send(&mut io, link, from, &answer);
+            let mut came = [0; 4];
+            assert_eq!(peer.recv_from(&mut came).unwrap(), (2, address));
+        }
+    }
+    let until = Instant::now() + DEADLINE;
+    while bind_udp(first, &UdpOptions::default()).is_err() {
+        assert!(Instant::now() < until, "{first} is still bound");
+        io.turn(Some(Duration::from_millis(1))).unwrap();
+    }
+}
+
+/// Goal: what a replaced socket had received or still receives, because another handle keeps it
+/// open, is nobody's; it does not even wake.
+fn replaced_sockets_are_heard_no_more(backend: Backend) {
+    let mut io = io(backend, &small());
+    let old: LinkSocket = bind("127.0.0.1:0").into();
+    let kept = old.try_clone().unwrap();
+    let Endpoint::Ip(address) = kept.local() else {
+        unreachable!("it is a UDP socket")
+    };
+    let link = io.add_link(old, true).unwrap();
+    io.turn(Some(Duration::ZERO)).unwrap();
+    let peer = client("127.0.0.1:0");
+    for at in 0..3 {
+        peer.send_to(&[at], address).unwrap();
+    }
+    io.turn(Some(DEADLINE)).unwrap();
+    assert!(matches!(io.next_event(), Some(Event::Datagram { .. })));
+    let next = bind("127.0.0.1:0");
+    let to = next.local_addr().unwrap();
+    io.relink(link, next).unwrap();
+    for _ in 0..3 {
+        expect_nothing(&mut io);
+    }
+    peer.send_to(b"too late", address).unwrap();
+    expect_rest(&mut io);
+    peer.send_to(b"new", to).unwrap();
+    assert_eq!(receive(&mut io, 1)[0].2, b"new");
+}
+
+/// Goal: a handle that was added to send from leaves what comes in to the others.
+fn links_that_only_send_hear_nothing(backend: Backend) {
+    let (mut first, mut second) = (io(backend, &small()), io(backend, &small()));
+    let socket: LinkSocket = bind("127.0.0.1:0").into();
+    let (peer, local) = (client("127.0.0.1:0"), socket.local());
+    let link = second.add_link(socket.try_clone().unwrap(), false).unwrap();
+    first.add_link(socket, true).unwrap();
+    for round in 0..3 {
+        send(&mut second, link, peer.local_addr().unwrap(), &[round]);
+        let (len, from) = peer.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!((len, Endpoint::Ip(from)), (1, local));
+        peer.send_to(b"answer", from).unwrap();
+        expect_rest(&mut second);
+        assert_eq!(receive(&mut first, 1)[0].2, b"answer");
     }
 }
