@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::lab::{A, B, Lab, await_carrier, ip};
 use super::*;
@@ -177,7 +177,8 @@ fn hubs_of_one_interface_hear_each_other(backend: Backend) {
     });
 }
 
-/// Goal: one port and one group on two interfaces are two links; no route is needed to choose.
+/// Goal: one port and one group on two interfaces are two links; no route is needed to choose, and
+/// no router carries the group on.
 fn links_of_one_port_keep_to_their_interfaces(backend: Backend) {
     Lab::run(|lab| {
         for (name, net) in [("eth1", 1), ("eth2", 2)] {
@@ -189,6 +190,13 @@ fn links_of_one_port_keep_to_their_interfaces(backend: Backend) {
                 let mut io = io(backend, &small());
                 let mut add = |interface| {
                     let socket = multicast(bind, group, interface, true);
+                    let options = SockRef::from(&socket);
+                    let hops = if bind.starts_with('[') {
+                        options.multicast_hops_v6()
+                    } else {
+                        options.multicast_ttl_v4()
+                    };
+                    assert_eq!(hops.unwrap(), 1);
                     let local = socket.local();
                     (io.add_link(socket, true).unwrap(), local)
                 };
@@ -424,8 +432,11 @@ fn foreign_frames_stay_in_the_kernel(backend: Backend) {
         lab.enter(B);
         let wire = wire();
         let group_octets = group.parse::<MacAddress>().unwrap().octets();
-        let mut tagged = frame(&[], 60);
-        tagged.splice(12..12, [0x81, 0, 0, 5]);
+        let tagged = [frame(&[], 60), frame(&[(0, &group_octets)], 60)];
+        let [tagged, tagged_group] = tagged.map(|mut frame| {
+            frame.splice(12..12, [0x81, 0, 0, 5]);
+            frame
+        });
         let mut long = frame(&[(12, &1501_u16.to_be_bytes())], 1515);
         long.truncate(1514);
         let foreign = [
@@ -442,6 +453,7 @@ fn foreign_frames_stay_in_the_kernel(backend: Backend) {
             frame(&[(20, &[0, 1])], 60),
             frame(&[(20, &[8, 0])], 60),
             tagged,
+            tagged_group,
             long,
         ];
         for frame in &foreign {
