@@ -12,7 +12,10 @@
 //!   send slot        Free ──send_slot──► App ──send──► Kernel ──completion──► Free
 //! ```
 //!
-//! Datagrams are read in place in the receive buffer and written in place into the send slot.
+//! Datagrams are read in place in the receive buffer and written in place into the send slot. They
+//! come and go on links: UDP sockets, UDP with a multicast group, or LLC/SNAP frames on an Ethernet
+//! interface, whose headers the application never sees. A link's socket can be replaced while all
+//! goes on, for interfaces that come and go.
 //! The crate knows datagrams and streams; it knows nothing about the packets inside. Only the
 //! module `raw` has `unsafe` code: it owns every byte that the kernel may touch.
 

@@ -114,16 +114,28 @@ pub(super) fn ip(arguments: &str) {
     assert!(done.expect("ip starts").success(), "ip {arguments}");
 }
 
-/// Waits until an interface can send, with its link-local address in place.
+/// Waits until an interface can send, its link-local address is there, and all its addresses are
+/// in use: the kernel routes to IPv6 addresses of its own only some time after they were added.
 pub(super) fn await_carrier(name: &str) {
     let until = std::time::Instant::now() + super::DEADLINE;
     loop {
         let link = output(&format!("-o link show dev {name}"));
-        let addresses = output(&format!("-o -6 addr show dev {name} scope link"));
-        if link.contains("state UP") && addresses.contains("fe80::") {
+        let addresses = output(&format!("-o -6 addr show dev {name}"));
+        let routes = output(&format!("-6 route show table local dev {name}"));
+        let mut lines = addresses.lines();
+        let are_used = lines.all(|line| {
+            let (_, after) = line.split_once("inet6 ").expect("every line has one");
+            let (address, _) = after.split_once('/').expect("with its prefix");
+            let route = format!("local {address} ");
+            !line.contains("tentative") && routes.contains(&route)
+        });
+        if link.contains("state UP") && addresses.contains("fe80::") && are_used {
             return;
         }
-        assert!(std::time::Instant::now() < until, "{link}{addresses}");
+        assert!(
+            std::time::Instant::now() < until,
+            "{link}{addresses}{routes}"
+        );
         thread::yield_now();
     }
 }
