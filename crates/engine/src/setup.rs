@@ -131,8 +131,10 @@ pub struct DcsSetup {
     /// Which server on the link it is: DCSs of several instances behind one address share it
     /// (H-14).
     pub station: u16,
-    /// Octets of the largest packet for it.
+    /// Octets of the largest packet for it, as long as that holds more than one record.
     pub packet_limit: usize,
+    /// Octets of the largest packet that its link carries at all (D-14).
+    pub datagram_limit: usize,
     /// Refuse any other id (D-11).
     pub expected_id: Option<ServerId>,
     /// Records per CSU Request at most; 0: as many as fit.

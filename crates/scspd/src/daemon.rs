@@ -367,6 +367,7 @@ fn engine_setup(config: &Config, workers: usize, hash_seed: u64) -> Setup {
                 link: LinkIndex(u16::try_from(peer.link).expect("links are limited")),
                 station: station_of(config, peer),
                 packet_limit: config.links[peer.link].packet_limit,
+                datagram_limit: scsp_engine::shard::DATAGRAM_LEN_MAX,
                 expected_id: peer.expected_id,
                 max_records: peer.max_records,
             })

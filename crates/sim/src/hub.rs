@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use scsp_cache::KeyHasher;
 use scsp_engine::message::ToShard;
-use scsp_engine::shard::shard_of;
+use scsp_engine::shard::{DATAGRAM_LEN_MAX, shard_of};
 use scsp_engine::{
     Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup, Now, Setup,
     Shard, ShardIndex, Time, ToControl,
@@ -249,6 +249,7 @@ impl Hub {
                 link,
                 station: link.0,
                 packet_limit: plan.packet_limits[neighbour.link],
+                datagram_limit: DATAGRAM_LEN_MAX,
                 expected_id: plan.expect_ids.then(|| plan.hubs[neighbour.hub].id),
                 max_records: plan.max_records,
             })

@@ -22,8 +22,8 @@ use super::{Control, Notice, Outgoing};
 /// neighbours meet without waiting for an interval; this bounds what flapping ones can cause.
 pub const HELLO_GAP_MIN: Duration = Duration::from_millis(100);
 /// So many DCSs fit the Hello of a multipoint link whatever their ids. A Hello cannot be split over
-/// packets, so it grows beyond the packet limit where it must, up to the largest datagram; DCSs
-/// that would not fit even then are not named, and those that were first configured are.
+/// packets, so it grows beyond the packet limit where it must, up to the largest datagram of its
+/// link; DCSs that would not fit even then are not named, and those that were first configured are.
 pub const HELLO_RECEIVERS_MAX: usize = 254;
 
 /// Octets of a Hello before its extensions.
@@ -352,7 +352,10 @@ impl Control {
         };
         let fixed = overhead(MessageType::Hello, header.sender.len(), first.len());
         let further = ids.iter().skip(1).map(|id| 1 + id.len());
-        let needed = (fixed + further.sum::<usize>()).min(HELLO_LEN_MAX);
+        let largest = setup.dcs[own.names.index()]
+            .datagram_limit
+            .min(HELLO_LEN_MAX);
+        let needed = (fixed + further.sum::<usize>()).min(largest).max(fixed);
         let mut bytes = vec![0; needed];
         let mut builder =
             Builder::hello(&mut bytes, needed, &header, fields).expect("a Hello of two ids fits");

@@ -2,7 +2,7 @@
 //! the neighbour holds.
 
 use scsp_cache::EntryId;
-use scsp_wire::{ServerId, Summaries, Summary};
+use scsp_wire::{MessageType, ServerId, Summaries, Summary, overhead};
 
 use crate::Now;
 use crate::message::{Epoch, Page, ToControl};
@@ -49,7 +49,9 @@ impl Shard {
     /// a page (D-14).
     fn send_page(&mut self, dcs: DcsIndex) {
         let peer = &mut self.peers[dcs.index()];
-        let store = &self.instances[peer.instance.index()].store;
+        let Instance {
+            store, counters, ..
+        } = &mut self.instances[peer.instance.index()];
         let Some(cursor) = &mut peer.cursor else {
             return;
         };
@@ -57,9 +59,20 @@ impl Shard {
             bytes: Vec::with_capacity(peer.page_octets),
             more: false,
         };
+        let ids = [
+            self.setup.lsid.as_bytes().len(),
+            peer.id.map_or(0, |id| id.as_bytes().len()),
+        ];
+        let around = overhead(MessageType::Ca, ids[0], ids[1]);
+        let largest = self.setup.dcs[dcs.index()].datagram_limit;
         let mut ahead = *cursor;
         while let Some(id) = store.cursor_next(&mut ahead) {
             let len = store.entry(id).summary_len();
+            if around + len > largest {
+                counters.unsendable += 1; // D-14: nothing on this link can carry it.
+                *cursor = ahead;
+                continue;
+            }
             if !page.bytes.is_empty() && page.bytes.len() + len > peer.page_octets {
                 page.more = true;
                 break;

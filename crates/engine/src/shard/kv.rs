@@ -93,7 +93,7 @@ impl Shard {
     ) -> Result<bool, Refusal> {
         self.refuse_held(at)?;
         refuse_key(Profile::Kv, key)?;
-        let max = self.body_len_max(key.len()) - HEADER_LEN;
+        let max = self.body_len_max(at, key.len()).saturating_sub(HEADER_LEN);
         if value.len() > max {
             return Err(Refusal::TooLarge {
                 len: value.len(),

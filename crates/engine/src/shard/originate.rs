@@ -117,11 +117,17 @@ pub(super) struct Originate<'a> {
 }
 
 impl Shard {
-    /// Octets a body may have under a key of `key_len` octets (D-14).
-    pub fn body_len_max(&self, key_len: usize) -> usize {
+    /// Octets a body may have under a key of `key_len` octets, for every neighbour of `at` to be
+    /// reached over its link (D-14); at most that of the largest datagram over IP.
+    pub fn body_len_max(&self, at: InstanceIndex, key_len: usize) -> usize {
         let lsid = self.setup.lsid.as_bytes().len();
         let around = overhead(MessageType::CsuRequest, lsid, lsid.max(DCSID_LEN_ALLOWED));
-        DATAGRAM_LEN_MAX - around - EXTENSIONS_LEN_MAX - SUMMARY_LEN - key_len - lsid
+        let limits = self.setup.dcs_of(at);
+        let limits = limits.map(|dcs| self.setup.dcs[dcs.index()].datagram_limit);
+        let largest = limits.chain([DATAGRAM_LEN_MAX]).min();
+        largest
+            .unwrap_or_default()
+            .saturating_sub(around + EXTENSIONS_LEN_MAX + SUMMARY_LEN + key_len + lsid)
     }
 
     /// Creates or changes this server's own entry and floods it (CSU-02, CSU-18).
@@ -132,7 +138,7 @@ impl Shard {
         hash: u64,
         what: &Originate<'_>,
     ) -> Result<CsaSeq, Refusal> {
-        let max = self.body_len_max(what.key.len());
+        let max = self.body_len_max(at, what.key.len());
         if what.body.len() > max {
             return Err(Refusal::TooLarge {
                 len: what.body.len(),

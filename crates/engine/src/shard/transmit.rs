@@ -207,6 +207,8 @@ impl Encoder {
 pub(super) struct Frame<'a> {
     header: Header<'a>,
     limit: usize,
+    /// Octets of the largest packet that the link carries (D-14).
+    largest: usize,
 }
 
 impl<'a> Frame<'a> {
@@ -219,13 +221,17 @@ impl<'a> Frame<'a> {
             sender: setup.lsid.as_bytes(),
             receiver,
         };
-        Self { header, limit }
+        Self {
+            header,
+            limit,
+            largest: setup.dcs[dcs.index()].datagram_limit.min(DATAGRAM_LEN_MAX),
+        }
     }
 
     /// Octets of the largest record that a packet in a buffer of `out_len` octets can hold.
     pub(super) fn record_len_max(&self, kind: MessageType, out_len: usize) -> usize {
         let fixed = overhead(kind, self.header.sender.len(), self.header.receiver.len());
-        out_len.min(DATAGRAM_LEN_MAX).saturating_sub(fixed)
+        out_len.min(self.largest).saturating_sub(fixed)
     }
 
     /// A packet within the limit, or as large as its first record alone needs (D-14).
@@ -236,7 +242,7 @@ impl<'a> Frame<'a> {
         first_len: usize,
     ) -> Option<Builder<'b>> {
         let fixed = overhead(kind, self.header.sender.len(), self.header.receiver.len());
-        let limit = self.limit.max(fixed + first_len).min(DATAGRAM_LEN_MAX);
+        let limit = self.limit.max(fixed + first_len).min(self.largest);
         match kind {
             MessageType::CsuRequest => Builder::csu_request(out, limit, &self.header),
             MessageType::CsuReply => Builder::csu_reply(out, limit, &self.header),

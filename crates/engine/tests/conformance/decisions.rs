@@ -506,7 +506,7 @@ fn d_14_large_records() {
     lab.align(D0);
     let now = lab.now();
     let shard = &mut lab.hub.shards[0];
-    let max = shard.body_len_max(1);
+    let max = shard.body_len_max(I0, 1);
     for (key, len) in [(b"a", 10), (b"b", 3000), (b"c", 10)] {
         shard.publish(now, I0, key, &vec![0; len], None).unwrap();
     }
@@ -533,6 +533,40 @@ fn d_14_large_records() {
     );
     lab.wait(secs(1));
     assert_eq!(records(&lab.sent(D0))[0].body.len(), max);
+}
+
+/// Goal: a link that carries no larger datagram sets the limit for the records of its instance;
+/// what another link brought and this one cannot carry is left out of everything sent over it, and
+/// counted.
+#[test]
+fn d_14_links_that_do_not_fragment() {
+    let ethernet = DcsSetup {
+        packet_limit: 500,
+        datagram_limit: 500,
+        ..dcs()
+    };
+    let mut lab = Lab::with(&[9, 8], |setup| {
+        setup.dcs = vec![ethernet, dcs()];
+        setup.shards = 1;
+    });
+    lab.align(D0);
+    lab.align(D1);
+    let now = lab.now();
+    let shard = &mut lab.hub.shards[0];
+    let max = shard.body_len_max(I0, 1);
+    assert!((300..500).contains(&max), "{max}");
+    let refused = shard.publish(now, I0, b"d", &vec![0; max + 1], None);
+    assert_eq!(refused, Err(Refusal::TooLarge { len: max + 1, max }));
+    shard.publish(now, I0, b"d", &vec![0; max], None).unwrap();
+    lab.collect();
+    assert_eq!(records(&lab.sent(D0))[0].body.len(), max);
+    assert_eq!(lab.sent(D1).len(), 1);
+
+    // A record and a summary that came over the other link.
+    lab.flood(D1, &[rec(b"large", 8, 1, 16, &[0; 600])]);
+    assert!(records(&lab.sent(D0)).is_empty());
+    let unsendable = |lab: &Lab| lab.hub.shards[0].counters(I0).unsendable;
+    assert_eq!(unsendable(&lab), 1);
 }
 
 /// Goal: a summary beyond the packet limit goes in one larger CA and CSUS, whatever precedes it.

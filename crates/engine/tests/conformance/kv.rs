@@ -224,7 +224,7 @@ fn k_05_later_write_wins_over_a_clock_ahead() {
 fn k_01_client_writes() {
     let mut lab = Lab::kv(&[]);
     let now = lab.now();
-    let max = lab.hub.shards[0].body_len_max(1) - 16;
+    let max = lab.hub.shards[0].body_len_max(I0, 1) - 16;
     let shard = lab.hub.home(b"k");
     let mut set =
         |value: &[u8], life, condition| shard.kv_set(now, I0, b"k", value, life, condition);

@@ -85,6 +85,7 @@ pub(crate) fn dcs() -> DcsSetup {
         link: LinkIndex(0),
         station: 0,
         packet_limit: 1472,
+        datagram_limit: DATAGRAM_LEN_MAX,
         expected_id: None,
         max_records: 0,
     }

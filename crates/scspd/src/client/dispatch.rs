@@ -297,10 +297,8 @@ impl Call<'_, '_> {
                 let (len, min, max) = (key.len(), 1, KEY_LEN_MAX);
                 return Err(Fault::Refused(Refusal::Key { len, min, max }));
             }
-            let (len, max) = (
-                value.len(),
-                self.cx.shard.body_len_max(key.len()) - HEADER_LEN,
-            );
+            let max = self.cx.shard.body_len_max(at, key.len());
+            let (len, max) = (value.len(), max.saturating_sub(HEADER_LEN));
             if len > max {
                 return Err(Fault::Refused(Refusal::TooLarge { len, max }));
             }

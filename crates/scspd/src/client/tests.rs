@@ -109,6 +109,7 @@ fn setup(config: &Config, workers: u16) -> Setup {
                 link: LinkIndex(0),
                 station: 0,
                 packet_limit: 1472,
+                datagram_limit: scsp_engine::shard::DATAGRAM_LEN_MAX,
                 expected_id: None,
                 max_records: 0,
             };

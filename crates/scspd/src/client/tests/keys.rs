@@ -204,7 +204,7 @@ fn lives_end_and_groups_differ() {
 fn d_14_oversize_is_refused() {
     let mut world = World::new(2);
     let conn = world.open(0);
-    let max = world.nodes[0].shard.body_len_max(1) - HEADER_LEN;
+    let max = world.nodes[0].shard.body_len_max(InstanceIndex(0), 1) - HEADER_LEN;
     let value = vec![b'v'; max + 1];
     let refusal = format!(
         "-ERR value of {} octets exceeds the limit of {max} octets for this key\r\n",
