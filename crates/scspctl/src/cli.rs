@@ -159,18 +159,18 @@ impl fmt::Display for Target {
 pub(crate) struct Octets(pub(crate) Vec<u8>);
 
 fn parse_target(text: &str) -> Result<Target, String> {
-    const EXPECTED: &str = "expected HOST[:PORT], [IPV6]:PORT or unix:PATH";
+    const EXPECTED: &str = "expected HOST[:PORT], [IPV6[%INTERFACE]]:PORT or unix:PATH";
     if let Some(path) = text.strip_prefix("unix:") {
         return match path {
             "" => Err(EXPECTED.to_owned()),
             path => Ok(Target::Unix(path.into())),
         };
     }
-    let (host, port) = if text.parse::<Ipv6Addr>().is_ok() {
+    let (host, port) = if is_ipv6(text) {
         (text, None)
     } else if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or(EXPECTED)?;
-        host.parse::<Ipv6Addr>().map_err(|_| EXPECTED)?;
+        is_ipv6(host).then_some(()).ok_or(EXPECTED)?;
         match rest {
             "" => (host, None),
             rest => (host, Some(rest.strip_prefix(':').ok_or(EXPECTED)?)),
@@ -198,6 +198,19 @@ fn parse_target(text: &str) -> Result<Target, String> {
         },
     };
     Ok(Target::Tcp(host.to_owned(), port))
+}
+
+/// Whether a text is an IPv6 address, a link-local one perhaps with its interface.
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = match text.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (text, None),
+    };
+    let is_zone = |zone: &str| !zone.is_empty() && !zone.contains(['%', '/', ':', ']']);
+    address.parse::<Ipv6Addr>().is_ok_and(|address| match zone {
+        Some(zone) => address.is_unicast_link_local() && is_zone(zone),
+        None => true,
+    })
 }
 
 /// Seconds, whole or with decimals; at least one millisecond, at most 100 years.
@@ -267,6 +280,8 @@ mod tests {
         assert_eq!(shown("[::1]:7000").as_deref(), Ok("[::1]:7000"));
         assert_eq!(shown("::1").as_deref(), Ok("[::1]:6390"));
         assert_eq!(shown("[fe80::1]").as_deref(), Ok("[fe80::1]:6390"));
+        assert_eq!(shown("[fe80::1%eth0]:1").as_deref(), Ok("[fe80::1%eth0]:1"));
+        assert_eq!(shown("fe80::1%2").as_deref(), Ok("[fe80::1%2]:6390"));
         assert_eq!(shown("unix:/run/x.sock").as_deref(), Ok("unix:/run/x.sock"));
     }
 
@@ -282,6 +297,8 @@ mod tests {
             "unix:",
             "[x]:1",
             "[::1]6390",
+            "[::1%lo]:6390",
+            "[fe80::1%]:6390",
             "0.0.0.0:1",
         ] {
             assert!(parse_target(text).is_err(), "{text:?} was accepted");
