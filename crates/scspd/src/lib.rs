@@ -9,6 +9,7 @@
 //! | `worker.rs` | a worker thread: ring, shard core, clients |
 //! | `client.rs`, `client/` | the Redis protocol interface |
 //! | `control.rs`, `admin.rs`, `metrics.rs`, `log.rs` | the control thread and what it serves |
+//! | `watch.rs`, `watch/` | interfaces and routes by rtnetlink |
 //! | `demo.rs`, `board.rs` | several hubs in one process |
 
 #![forbid(unsafe_code)]
@@ -28,4 +29,5 @@ pub mod mesh;
 pub mod message;
 pub mod metrics;
 pub mod stats;
+pub mod watch;
 pub mod worker;
