@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scsp_engine::{Control, LinkIndex, Now, Time};
+use scsp_engine::{Control, Now, Time};
 use scsp_net::{Backend, LinkSender};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -19,6 +19,8 @@ use tracing::{debug, error, info, warn};
 use crate::admin::{self, Request};
 use crate::client::{Effect, execute_on_control};
 use crate::clock::Clock;
+use crate::connectivity::{Change, Connectivity, Opened};
+use crate::directory::Directory;
 use crate::hub::Hub;
 use crate::mesh::{Doorbell, Inbox, Outbox};
 use crate::message::{Executed, Message};
@@ -41,8 +43,12 @@ pub struct ControlThread {
     pub outbox: Outbox<Message>,
     /// From the workers.
     pub inbox: Inbox<Message>,
-    /// One for each link, to send Hellos and CA messages from.
+    /// One for each link of the configuration, to send Hellos and CA messages.
     pub links: Vec<LinkSender>,
+    /// Where the sockets of the links are open.
+    pub opened: Vec<Option<Opened>>,
+    /// Whom datagrams come from.
+    pub directory: Arc<Directory>,
     /// Where the admin listener accepts.
     pub admin: std::net::TcpListener,
     /// Tells of the end.
@@ -109,16 +115,19 @@ impl ControlThread {
         let Doorbell::Control(notify) = &*doorbell else {
             unreachable!("the control thread has a control doorbell")
         };
+        let opened = std::mem::take(&mut self.opened);
+        let mut connectivity = Connectivity::new(&self.hub, &self.directory, opened);
         let now = self.clock.now();
-        for link in (0..).map(LinkIndex).take(self.hub.setup.links.len()) {
-            self.control.handle_link(now, link, true);
-        }
+        let changes = connectivity.look(now.time);
+        self.apply(now, changes);
         self.settle(&mut metrics);
         std::mem::replace(&mut self.on_ready, Box::new(|| {}))();
         let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
-            let deadline = self.control.next_deadline();
+            let deadlines = [self.control.next_deadline(), connectivity.next_deadline()];
+            let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
+                report = connectivity.changed() => connectivity.note(self.clock.time(), report),
                 () = notify.notified() => {}
                 () = sleep_until(self.clock, deadline) => {}
                 Some(request) = requested.recv() => self.answer(request, &mut metrics),
@@ -132,6 +141,13 @@ impl ControlThread {
             let now = self.clock.now();
             if self.messages(now) {
                 break;
+            }
+            if connectivity
+                .next_deadline()
+                .is_some_and(|at| at <= now.time)
+            {
+                let changes = connectivity.look(now.time);
+                self.apply(now, changes);
             }
             if self
                 .control
@@ -164,7 +180,7 @@ impl ControlThread {
                         .send(usize::from(ticket.worker), Message::Executed(executed));
                 }
                 Message::Stop => return true,
-                Message::Shard(_) | Message::Executed(_) => {
+                Message::Shard(_) | Message::Executed(_) | Message::Relink { .. } => {
                     unreachable!("only workers are sent these")
                 }
             }
@@ -172,17 +188,37 @@ impl ControlThread {
         false
     }
 
+    /// Passes on what became of the links (H-02).
+    fn apply(&mut self, now: Now, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Link(link, up) => self.control.handle_link(now, link, up),
+                Change::Sockets {
+                    link,
+                    sockets,
+                    sender,
+                } => {
+                    self.links[link] = sender;
+                    for (worker, socket) in sockets.into_iter().enumerate() {
+                        let socket = Box::new(socket);
+                        self.outbox.send(worker, Message::Relink { link, socket });
+                    }
+                }
+            }
+        }
+    }
+
     /// Carries out what the core wants.
     fn settle(&mut self, metrics: &mut Metrics) {
         while let Some(packet) = self.control.poll_transmit() {
-            let peer = self.hub.peer_of(packet.to);
+            let (link, to) = self.hub.destination(packet.to);
             let code = packet.bytes.get(1).copied().unwrap_or_default();
-            match self.links[peer.link].send(&packet.bytes, peer.address.into()) {
+            match self.links[link].send(&packet.bytes, to) {
                 Ok(len) => metrics.sent(code, len),
                 // A lost Hello or CA is sent again; the neighbour may simply not be there yet.
                 Err(error) => {
                     metrics.send_failed();
-                    debug!(peer = %peer.address, %error, "send failed");
+                    debug!(%to, %error, "send failed");
                 }
             }
         }

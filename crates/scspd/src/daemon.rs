@@ -1,38 +1,33 @@
 //! A hub put together: sockets bound, cores made, threads started.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use scsp_engine::shard::DATAGRAM_LEN_MAX;
 use scsp_engine::{
     Control, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup, Setup, Shard, ShardIndex,
 };
-use scsp_net::{
-    IoError, LinkSender, LinkSocket, Listener, UdpOptions, bind_tcp, bind_udp, bind_unix,
-};
+use scsp_net::{Interface, LinkSocket};
 use scsp_profile::Profile;
 use scsp_resp::command::COMMANDS;
 use tracing::{error, warn};
 
 use crate::board::Board;
 use crate::clock::{Clock, unix_ms};
-use crate::config::{AbnormalEvents, BackendChoice, Config, Group, ListenAddress, Peer};
+use crate::config::{AbnormalEvents, BackendChoice, Config, Group, Link, LinkKind, ListenAddress};
+use crate::connectivity::Opened;
 use crate::control::{self, ControlThread};
 use crate::directory::Directory;
 use crate::hub::{GroupInfo, Hub, PeerInfo};
 use crate::mesh::{self, Doorbell};
 use crate::message::Message;
+use crate::reach::{Reach, reaches, stations};
+use crate::sockets::{Sockets, bind_admin, bind_all};
 use crate::stats::WorkerStats;
-use crate::worker::{Sockets, Worker};
+use crate::worker::Worker;
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
-/// How long an address may be in use before the start fails.
-const IN_USE_PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at an address in use.
-const IN_USE_LOOK: Duration = Duration::from_millis(10);
 /// How long a start may take before it counts as failed.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -81,12 +76,22 @@ impl Daemon {
         let clock = Clock::start();
         let now = clock.now();
         let seed = random_seed()?;
-        let setup = Arc::new(engine_setup(&config, workers, seed));
+        let (reaches, links_of_peers) = reaches(&config);
+        let setup = Arc::new(engine_setup(
+            &config,
+            &reaches,
+            &links_of_peers,
+            workers,
+            seed,
+        ));
         let mut sockets = bind_all(&config, workers)?;
-        let links = senders(&sockets[0].links)?;
-        let admin = once_free(|| bind_tcp(config.admin.listen, BACKLOG, false))?;
-        let hub = Arc::new(assemble(config, &setup, &selected, workers));
-        let directory = Arc::new(Directory::new(&hub.groups, &hub.peers));
+        let senders = sockets[0].links.iter().map(LinkSocket::sender);
+        let links = senders.collect::<Result<_, _>>()?;
+        let opened = sockets[0].links.iter().map(Opened::of).collect();
+        let admin = bind_admin(&config.admin.listen)?;
+        let hub = Arc::new(assemble(config, &setup, reaches, &selected, workers));
+        let directory = Directory::new(&hub.config.links, &hub.groups, &hub.peers);
+        let directory = Arc::new(directory);
 
         let doorbells: Vec<_> = (0..workers)
             .map(|_| Arc::new(Doorbell::worker()))
@@ -120,6 +125,8 @@ impl Daemon {
             outbox,
             inbox,
             links,
+            opened,
+            directory,
             admin,
             on_ready: Box::new(move || {
                 // The starter gave up waiting if nobody listens.
@@ -171,26 +178,26 @@ impl Daemon {
         let (hub, config) = (&self.hub, &self.hub.config);
         let group = |group: &GroupInfo| format!("{} ({} {})", group.name, group.protocol, group.id);
         let groups: Vec<String> = hub.groups.iter().map(group).collect();
-        let links: Vec<String> = config
-            .links
-            .iter()
-            .map(|link| format!("{}/udp", link.bind()))
-            .collect();
+        let links: Vec<String> = config.links.iter().map(Link::place).collect();
         let clients: Vec<String> = config
             .client
             .listen
             .iter()
             .map(ToString::to_string)
             .collect();
-        let first_tcp = config
-            .client
-            .listen
-            .iter()
-            .find_map(|address| match address {
-                ListenAddress::Tcp(address) => Some(address.port()),
-                ListenAddress::Unix(_) => None,
-            });
-        let port = first_tcp.map_or(String::new(), |port| format!(" -p {port}"));
+        let first_tcp = config.client.listen.iter().find_map(|listen| match listen {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
+        });
+        let port = first_tcp.map_or(String::new(), |address| {
+            let is_default = address.ip().is_unspecified() || address.ip() == Ipv4Addr::LOCALHOST;
+            let host = if is_default {
+                String::new()
+            } else {
+                format!(" -h {}", address.ip())
+            };
+            format!("{host} -p {}", address.port())
+        });
         format!(
             "scspd {} hub {} with {}, {} workers on {}\n\
              listens: SCSP on {}, Redis protocol on {}, admin on http://{}\n\
@@ -316,6 +323,7 @@ fn random_seed() -> Result<u64, DaemonError> {
 fn assemble(
     config: Config,
     setup: &Arc<Setup>,
+    reaches: Vec<Reach>,
     selected: &scsp_net::Selected,
     workers: usize,
 ) -> Hub {
@@ -334,7 +342,7 @@ fn assemble(
         .flat_map(|(group, configured)| {
             configured.peers.iter().map(move |peer| PeerInfo {
                 group,
-                address: peer.address,
+                address: peer.address.clone(),
                 link: peer.link,
             })
         })
@@ -344,6 +352,7 @@ fn assemble(
         board: Board::new(peers.len()),
         groups,
         peers,
+        reaches,
         backend: selected.backend,
         backend_reason: selected.reason.clone(),
         stats: (0..workers)
@@ -356,40 +365,61 @@ fn assemble(
 }
 
 /// The configuration as the cores take it.
-fn engine_setup(config: &Config, workers: usize, hash_seed: u64) -> Setup {
+fn engine_setup(
+    config: &Config,
+    reaches: &[Reach],
+    links_of_peers: &[LinkIndex],
+    workers: usize,
+    hash_seed: u64,
+) -> Setup {
     let instances = config.groups.iter().map(instance_setup).collect();
+    let limits: Vec<_> = config.links.iter().map(Limits::of).collect();
     let dcs = (0..)
         .map(InstanceIndex)
         .zip(&config.groups)
-        .flat_map(|(instance, group)| {
-            group.peers.iter().map(move |peer| DcsSetup {
-                instance,
-                link: LinkIndex(u16::try_from(peer.link).expect("links are limited")),
-                station: station_of(config, peer),
-                packet_limit: config.links[peer.link].packet_limit,
-                datagram_limit: scsp_engine::shard::DATAGRAM_LEN_MAX,
-                expected_id: peer.expected_id,
-                max_records: peer.max_records,
-            })
+        .flat_map(|(instance, group)| group.peers.iter().map(move |peer| (instance, peer)))
+        .zip(links_of_peers.iter().zip(stations(config)))
+        .map(|((instance, peer), (link, station))| DcsSetup {
+            instance,
+            link: *link,
+            station,
+            packet_limit: limits[peer.link].packet,
+            datagram_limit: limits[peer.link].datagram,
+            expected_id: peer.expected_id,
+            max_records: peer.max_records,
         })
         .collect();
+    let link_setup = |reach: &Reach| LinkSetup {
+        multipoint: config.links[reach.link].is_multipoint(),
+    };
     Setup {
         lsid: config.server.id,
         shards: u16::try_from(workers).expect("workers are limited by the configuration"),
         hash_seed,
         started_unix_ms: unix_ms(),
         instances,
-        links: vec![LinkSetup { multipoint: false }; config.links.len()],
+        links: reaches.iter().map(link_setup).collect(),
         dcs,
     }
 }
 
-/// Number of the server behind a peer's address: the first peer there, counted over all groups.
-fn station_of(config: &Config, peer: &Peer) -> u16 {
-    let mut peers = config.groups.iter().flat_map(|group| &group.peers);
-    let same = |other: &Peer| (other.link, other.address) == (peer.link, peer.address);
-    let first = peers.position(same).expect("the peer itself is there");
-    u16::try_from(first).expect("peers are limited by the configuration")
+/// How large packets on a link may be.
+struct Limits {
+    packet: usize,
+    datagram: usize,
+}
+
+impl Limits {
+    fn of(link: &Link) -> Self {
+        let mtu = link.interface().and_then(|name| Interface::find(name).ok());
+        let packet = link.packet_limit(mtu.and_then(|it| u32::try_from(it.mtu).ok()));
+        // D-14: IP fragments larger datagrams, Ethernet does not.
+        let datagram = match link.kind {
+            LinkKind::Udp { .. } | LinkKind::Multicast { .. } => DATAGRAM_LEN_MAX,
+            LinkKind::Ethernet { .. } => packet,
+        };
+        Self { packet, datagram }
+    }
 }
 
 fn instance_setup(group: &Group) -> InstanceSetup {
@@ -411,78 +441,4 @@ fn instance_setup(group: &Group) -> InstanceSetup {
         purge_retention: group.purge_retention,
         ignore_abnormal: group.abnormal_events == AbnormalEvents::Ignore,
     }
-}
-
-/// Sockets of every worker. Workers share ports (`SO_REUSEPORT`), so a first bind without sharing
-/// makes sure that no other process has the port.
-fn bind_all(config: &Config, workers: usize) -> Result<Vec<Sockets>, DaemonError> {
-    let shared = workers > 1;
-    let options = UdpOptions {
-        reuse_port: shared,
-        ..UdpOptions::default()
-    };
-    let exclusive = UdpOptions {
-        reuse_port: false,
-        ..UdpOptions::default()
-    };
-    let mut all: Vec<Sockets> = (0..workers)
-        .map(|_| Sockets {
-            links: Vec::new(),
-            listeners: Vec::new(),
-        })
-        .collect();
-    for link in &config.links {
-        drop(once_free(|| bind_udp(link.bind(), &exclusive))?);
-        for sockets in &mut all {
-            sockets.links.push(bind_udp(link.bind(), &options)?.into());
-        }
-    }
-    for address in &config.client.listen {
-        match address {
-            ListenAddress::Tcp(address) => {
-                drop(once_free(|| bind_tcp(*address, BACKLOG, false))?);
-                for sockets in &mut all {
-                    sockets.listeners.push(tcp(*address, shared)?.into());
-                }
-            }
-            ListenAddress::Unix(path) => {
-                let listener = once_free(|| bind_unix(path, BACKLOG))?;
-                for sockets in &mut all {
-                    let clone = listener.try_clone();
-                    let clone = clone.map_err(|source| DaemonError::System {
-                        what: "share a socket",
-                        source,
-                    })?;
-                    sockets.listeners.push(Listener::from(clone));
-                }
-            }
-        }
-    }
-    Ok(all)
-}
-
-/// Binds as soon as the address is free. The kernel closes what a killed process had in its rings
-/// only some time after the process is gone, so a hub that is started again at once has to wait.
-fn once_free<T>(mut bind: impl FnMut() -> Result<T, IoError>) -> Result<T, IoError> {
-    let deadline = Instant::now() + IN_USE_PATIENCE;
-    loop {
-        match bind() {
-            Err(IoError::Bind { source, .. })
-                if source.kind() == ErrorKind::AddrInUse && Instant::now() < deadline =>
-            {
-                thread::sleep(IN_USE_LOOK);
-            }
-            result => return result,
-        }
-    }
-}
-
-fn tcp(address: SocketAddr, shared: bool) -> Result<TcpListener, DaemonError> {
-    Ok(bind_tcp(address, BACKLOG, shared)?)
-}
-
-/// The control thread sends from the same sockets as the first worker.
-fn senders(links: &[LinkSocket]) -> Result<Vec<LinkSender>, DaemonError> {
-    let senders = links.iter().map(LinkSocket::sender);
-    Ok(senders.collect::<Result<_, _>>()?)
 }

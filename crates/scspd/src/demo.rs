@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use scsp_wire::ServerId;
 
-use crate::config::{Config, Group, Link, ListenAddress, Peer};
+use crate::config::{Config, Group, Link, ListenAddress, Peer, PeerAddress};
 use crate::daemon::Daemon;
 use crate::hub::Hub;
 
@@ -80,11 +80,15 @@ fn hub_config(number: usize, count: usize, topology: Topology) -> Config {
     let mut config = Config::with_id(id);
     config.server.pin = false;
     config.server.workers = 1;
-    config.links = vec![Link::udp("main", local(port(SCSP_PORT, number)), 1500)];
+    config.links = vec![Link::udp(
+        "main",
+        local(port(SCSP_PORT, number)).into(),
+        1500,
+    )];
     let peers = (0..count)
         .filter(|other| topology.joins(number, *other))
         .map(|other| Peer {
-            address: local(port(SCSP_PORT, other)),
+            address: PeerAddress::Ip(local(port(SCSP_PORT, other)).into()),
             link: 0,
             expected_id: None,
             max_records: 0,
@@ -95,8 +99,8 @@ fn hub_config(number: usize, count: usize, topology: Topology) -> Config {
         ..config.groups[0].clone()
     };
     config.groups = vec![group];
-    config.client.listen = vec![ListenAddress::Tcp(local(port(CLIENT_PORT, number)))];
-    config.admin.listen = local(port(ADMIN_PORT, number));
+    config.client.listen = vec![ListenAddress::Tcp(local(port(CLIENT_PORT, number)).into())];
+    config.admin.listen = local(port(ADMIN_PORT, number)).into();
     config
 }
 

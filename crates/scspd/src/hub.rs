@@ -1,14 +1,14 @@
 //! What every thread of a hub knows: configuration as the cores see it, names, statistics.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use scsp_engine::{DcsIndex, Destination, InstanceIndex, Setup};
-use scsp_net::Backend;
+use scsp_net::{Backend, Endpoint};
 use scsp_wire::{ProtocolId, ServerGroupId, ServerId};
 
 use crate::board::Board;
-use crate::config::Config;
+use crate::config::{Config, PeerAddress};
+use crate::reach::{FarEnd, Reach, endpoint};
 use crate::stats::WorkerStats;
 
 /// One instance, by name.
@@ -27,9 +27,9 @@ pub struct GroupInfo {
 pub struct PeerInfo {
     /// The instance it belongs to.
     pub group: InstanceIndex,
-    /// Configured address.
-    pub address: SocketAddr,
-    /// Position of its link.
+    /// Configured address, its name wherever it is shown.
+    pub address: PeerAddress,
+    /// Position of its link in the configuration.
     pub link: usize,
 }
 
@@ -42,6 +42,8 @@ pub struct Hub {
     pub groups: Vec<GroupInfo>,
     /// Neighbours by [`DcsIndex`].
     pub peers: Vec<PeerInfo>,
+    /// Links as the cores know them, by `LinkIndex`.
+    pub reaches: Vec<Reach>,
     /// I/O backend in use.
     pub backend: Backend,
     /// Why `auto` did not take the first choice.
@@ -80,11 +82,21 @@ impl Hub {
         workers.all(|worker| worker.instances[instance.index()].released.get() == 1)
     }
 
-    /// The neighbour a packet goes to.
-    pub fn peer_of(&self, to: Destination) -> &PeerInfo {
+    /// Where a packet goes: position of the link in the configuration, and the address on it.
+    pub fn destination(&self, to: Destination) -> (usize, Endpoint) {
         match to {
-            Destination::Dcs(dcs) => &self.peers[dcs.index()],
-            Destination::Group(_) => unreachable!("all links are unicast"),
+            Destination::Dcs(dcs) => {
+                let peer = &self.peers[dcs.index()];
+                let reach = &self.reaches[self.setup.dcs[dcs.index()].link.index()];
+                (peer.link, endpoint(&peer.address, reach.scope()))
+            }
+            Destination::Group(link) => {
+                let reach = &self.reaches[link.index()];
+                let FarEnd::Group(group) = reach.far_end else {
+                    unreachable!("only multipoint links have groups")
+                };
+                (reach.link, group)
+            }
         }
     }
 

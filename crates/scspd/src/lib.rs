@@ -5,11 +5,12 @@
 //! | `config.rs`, `config/` | the configuration file: reading, checking, printing |
 //! | `daemon.rs` | a hub put together: sockets, cores, threads |
 //! | `hub.rs`, `directory.rs`, `stats.rs` | what the threads of a hub share |
+//! | `reach.rs`, `sockets.rs` | links as the cores know them, and their sockets |
+//! | `watch.rs`, `watch/`, `connectivity.rs` | interfaces and routes by rtnetlink, and what they mean for links |
 //! | `mesh.rs`, `message.rs` | queues between threads and what goes through them |
 //! | `worker.rs` | a worker thread: ring, shard core, clients |
 //! | `client.rs`, `client/` | the Redis protocol interface |
 //! | `control.rs`, `admin.rs`, `metrics.rs`, `log.rs` | the control thread and what it serves |
-//! | `watch.rs`, `watch/` | interfaces and routes by rtnetlink |
 //! | `demo.rs`, `board.rs` | several hubs in one process |
 
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@ pub mod board;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod connectivity;
 pub mod control;
 pub mod daemon;
 pub mod demo;
@@ -28,6 +30,8 @@ pub mod log;
 pub mod mesh;
 pub mod message;
 pub mod metrics;
+pub mod reach;
+pub mod sockets;
 pub mod stats;
 pub mod watch;
 pub mod worker;

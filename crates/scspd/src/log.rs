@@ -30,7 +30,7 @@ pub fn notice(hub: &Hub, notice: &Notice) {
             .name
             .as_str()
     };
-    let peer = |dcs: DcsIndex| hub.peers[dcs.index()].address;
+    let peer = |dcs: DcsIndex| &hub.peers[dcs.index()].address;
     match *notice {
         Notice::Hello { dcs, from, to } => {
             let (group, peer) = (group(dcs), peer(dcs));

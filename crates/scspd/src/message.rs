@@ -1,7 +1,7 @@
 //! Messages between the threads of a hub.
 
 use scsp_engine::{ToControl, ToShard};
-use scsp_net::ConnId;
+use scsp_net::{ConnId, LinkSocket};
 
 /// Identifies a client request that another thread works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,13 @@ pub enum Message {
     Execute(Box<Execute>),
     /// Its answer.
     Executed(Box<Executed>),
+    /// Another socket for a link: its interface came, went or was replaced.
+    Relink {
+        /// Position of the link in the configuration.
+        link: usize,
+        /// The socket.
+        socket: Box<LinkSocket>,
+    },
     /// Stop at the end of the turn.
     Stop,
 }

@@ -139,6 +139,7 @@ impl Metrics {
             dropped(reason, sum(hub, |worker| &worker.packets_dropped[at]));
         }
         dropped("unknown_peer", sum(hub, |worker| &worker.unknown_peer));
+        dropped("own_packet", sum(hub, |worker| &worker.own));
         dropped("ignored", control.ignored());
         dropped("datagram_truncated", io(|io| &io.truncated));
         dropped(

@@ -116,6 +116,8 @@ pub struct WorkerStats {
     pub packets_dropped: [Cell; Drop::COUNT],
     /// Packets from addresses that are no neighbour's, or naming an unknown instance (D-02).
     pub unknown_peer: Cell,
+    /// Own packets that came back by multicast.
+    pub own: Cell,
     /// Time spent working, in nanoseconds.
     pub busy_nanos: Cell,
     /// Counters of the I/O backend.
@@ -164,6 +166,7 @@ impl WorkerStats {
             packets_sent: Default::default(),
             packets_dropped: std::array::from_fn(|_| Cell::default()),
             unknown_peer: Cell::default(),
+            own: Cell::default(),
             busy_nanos: Cell::default(),
             io: IoStats::default(),
             connections: Cell::default(),

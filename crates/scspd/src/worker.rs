@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use scsp_engine::shard::{Drop as Refused, Message as ShardMessage};
 use scsp_engine::{InstanceIndex, Now, Shard};
-use scsp_net::{ConnId, Event, Io, IoConfig, IoError, LinkId, segments};
-use scsp_wire::Envelope;
+use scsp_net::{ConnId, Endpoint, Event, Io, IoConfig, IoError, LinkId, LinkSocket, segments};
+use scsp_wire::{Envelope, FamilyId};
+use tracing::error;
 
 use crate::client::{Clients, Context, OUTPUT_LEN_MAX, Verdict};
 use crate::clock::Clock;
-use crate::directory::Directory;
+use crate::directory::{Directory, Sender};
 use crate::hub::Hub;
 use crate::mesh::{Doorbell, Inbox, Outbox};
 use crate::message::{Executed, Message};
+use crate::sockets::{Sockets, receives};
 use crate::stats::Sample;
 
 /// Messages of other threads taken in per turn, so that sockets get their turn too.
@@ -47,15 +49,6 @@ pub struct Worker {
     pub ready: mpsc::Sender<()>,
 }
 
-/// Sockets of a worker.
-#[derive(Debug)]
-pub struct Sockets {
-    /// One for each link, in the order of the configuration.
-    pub links: Vec<scsp_net::LinkSocket>,
-    /// For clients.
-    pub listeners: Vec<scsp_net::Listener>,
-}
-
 /// A running worker.
 struct Loop<'a> {
     worker: &'a mut Worker,
@@ -63,6 +56,7 @@ struct Loop<'a> {
     links: Vec<LinkId>,
     clients: Clients,
     unknown_peer: u64,
+    own: u64,
     busy: Duration,
     /// From the turn's start until its last batch of client commands was handled.
     commands_took: Option<Duration>,
@@ -86,6 +80,19 @@ impl Worker {
 }
 
 impl Worker {
+    /// Whom a packet comes from.
+    fn sender(&self, link: usize, from: Endpoint, envelope: &Envelope<'_>) -> Sender {
+        let (protocol, group) = (envelope.protocol(), envelope.group());
+        match envelope.family() {
+            None | Some(FamilyId(0)) => self.directory.find(link, from, protocol, group),
+            Some(family) => {
+                let named = (protocol, group);
+                self.directory
+                    .find_family(&self.hub.setup, link, from, named, family)
+            }
+        }
+    }
+
     /// What client sessions may touch.
     fn context(&mut self, now: Now) -> Context<'_> {
         Context {
@@ -100,10 +107,11 @@ impl Worker {
 impl<'a> Loop<'a> {
     fn new(worker: &'a mut Worker, sockets: Sockets) -> Result<Self, IoError> {
         let mut io = Io::new(worker.hub.backend, &io_config(&worker.hub))?;
-        let links = sockets
-            .links
-            .into_iter()
-            .map(|socket| io.add_link(socket, true))
+        let configured = &worker.hub.config.links;
+        let links = configured
+            .iter()
+            .zip(sockets.links)
+            .map(|(link, socket)| io.add_link(socket, receives(link, worker.number)))
             .collect::<Result<Vec<_>, _>>()?;
         for listener in sockets.listeners {
             io.add_listener(listener)?;
@@ -112,13 +120,15 @@ impl<'a> Loop<'a> {
             waker.set(io.waker()).expect("a worker starts once");
         }
         let clients = Clients::new(Arc::clone(&worker.hub), worker.number);
-        let (unknown_peer, busy, commands_took, stopping) = (0, Duration::ZERO, None, false);
+        let (unknown_peer, own) = (0, 0);
+        let (busy, commands_took, stopping) = (Duration::ZERO, None, false);
         Ok(Self {
             worker,
             io,
             links,
             clients,
             unknown_peer,
+            own,
             busy,
             commands_took,
             stopping,
@@ -182,16 +192,17 @@ impl Loop<'_> {
                     let link = self.links.iter().position(|known| *known == link);
                     let link = link.expect("only links that were added receive");
                     for datagram in segments(self.io.bytes(buffer), segment) {
-                        let shard = &mut self.worker.shard;
                         match Envelope::parse(datagram) {
-                            Ok(envelope) => {
-                                let (pid, sgid) = (envelope.protocol(), envelope.group());
-                                match self.worker.directory.find(link, from, pid, sgid) {
-                                    Some(dcs) => shard.handle_packet(now, dcs, &envelope),
-                                    None => self.unknown_peer += 1, // D-02
+                            Ok(envelope) => match self.worker.sender(link, from, &envelope) {
+                                Sender::Dcs(dcs) => {
+                                    self.worker.shard.handle_packet(now, dcs, &envelope);
                                 }
+                                Sender::Own => self.own += 1,
+                                Sender::Unknown => self.unknown_peer += 1, // D-02
+                            },
+                            Err(error) => {
+                                self.worker.shard.drop_packet(Refused::Malformed(error));
                             }
-                            Err(error) => shard.drop_packet(Refused::Malformed(error)),
                         }
                     }
                 }
@@ -284,11 +295,20 @@ impl Loop<'_> {
                         self.settle(conn, verdict);
                     }
                 }
+                Message::Relink { link, socket } => self.relink(link, *socket),
                 Message::Stop => self.stopping = true,
                 Message::Control(_) => {
                     unreachable!("only the control thread is sent these")
                 }
             }
+        }
+    }
+
+    /// The interface under a link came, went or was replaced.
+    fn relink(&mut self, link: usize, socket: LinkSocket) {
+        if let Err(error) = self.io.relink(self.links[link], socket) {
+            let link = self.worker.hub.config.links[link].name.as_str();
+            error!(link, worker = self.worker.number, %error, "cannot use the link's new socket");
         }
     }
 
@@ -308,10 +328,9 @@ impl Loop<'_> {
                 self.io.release(slot);
                 return;
             };
-            let peer = self.worker.hub.peer_of(packet.to);
-            let link = self.links[peer.link];
-            self.io
-                .send(slot, link, peer.address, packet.len, packet.segment);
+            let (link, to) = self.worker.hub.destination(packet.to);
+            let link = self.links[link];
+            self.io.send(slot, link, to, packet.len, packet.segment);
         }
     }
 
@@ -368,6 +387,7 @@ impl Loop<'_> {
         stats.publish_shard(&self.worker.shard);
         stats.publish_io(self.io.counters());
         stats.unknown_peer.set(self.unknown_peer);
+        stats.own.set(self.own);
         stats
             .busy_nanos
             .set(u64::try_from(self.busy.as_nanos()).unwrap_or(u64::MAX));

@@ -131,7 +131,7 @@ fn write_peer(
     writer.bulk(b"group");
     writer.bulk(hub.groups[peer.group.index()].name.as_bytes());
     writer.bulk(b"peer");
-    writer.bulk_display(peer.address);
+    writer.bulk_display(&peer.address);
     writer.bulk(b"id");
     match status.id {
         Some(id) => writer.bulk_display(id),
@@ -173,7 +173,7 @@ fn find_peer(
     let mut known = Vec::new();
     for (dcs, peer) in hub.peers().filter(|(_, peer)| peer.group == at) {
         let heard = control.peer(dcs).id;
-        if (heard.is_some() && heard == id) || peer.address.to_string() == text {
+        if (heard.is_some() && heard == id) || peer.address.is_written(&text) {
             return Ok(dcs);
         }
         known.push(match heard {

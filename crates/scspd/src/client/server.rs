@@ -89,7 +89,9 @@ impl Call<'_, '_> {
         let bind: Vec<String> = addresses()
             .map(|address| address.ip().to_string())
             .collect();
-        let port = addresses().next().map_or(0, std::net::SocketAddr::port);
+        let port = addresses()
+            .next()
+            .map_or(0, crate::config::IpEndpoint::port);
         [
             ("appendonly", "no".to_owned()),
             ("bind", bind.join(" ")),

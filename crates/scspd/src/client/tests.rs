@@ -144,13 +144,14 @@ impl World {
         let peers = (0..).zip(&config.groups).flat_map(|(index, group)| {
             group.peers.iter().map(move |peer| PeerInfo {
                 group: InstanceIndex(index),
-                address: peer.address,
+                address: peer.address.clone(),
                 link: peer.link,
             })
         });
         let hub = Arc::new(Hub {
             groups: groups.collect(),
             peers: peers.collect(),
+            reaches: crate::reach::reaches(&config).0,
             backend: Backend::Poll,
             backend_reason: None,
             board: Board::new(setup.dcs.len()),

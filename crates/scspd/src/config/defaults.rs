@@ -15,6 +15,8 @@ pub(super) const LINKS_MAX: usize = 64;
 pub(super) const GROUPS_MAX: usize = 256;
 /// Peers of a group.
 pub(super) const PEERS_MAX: usize = 1024;
+/// Peers of all groups together; the cores number them with 16 bits.
+pub(super) const PEERS_OF_HUB_MAX: usize = 1 << 15;
 /// Addresses of the client interface.
 pub(super) const LISTEN_MAX: usize = 16;
 
@@ -29,6 +31,8 @@ pub(super) const MTU: u16 = 1500;
 /// Every IPv4 host takes datagrams of 576 octets (RFC 1122 3.3.3).
 pub(super) const MTU_MIN: u16 = 576;
 pub(super) const MTU_MAX: u16 = u16::MAX;
+/// The largest length an 802.3 frame can state.
+pub(super) const ETHERNET_MTU_MAX: u16 = 1500;
 
 /// Resends before an abnormal event (CSU-06, D-13).
 pub(super) const RETRANSMIT_LIMIT: u32 = 1000;

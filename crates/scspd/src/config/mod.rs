@@ -4,11 +4,13 @@
 //! `sections` knows the keys and their defaults, `check` looks for clashes, `print` writes back.
 //! Functions that do not exist yet are refused as "not supported yet", never ignored.
 
+mod address;
 mod check;
 mod defaults;
 mod duration;
 mod error;
 mod host;
+mod links;
 mod print;
 mod raw;
 mod sections;
@@ -19,15 +21,19 @@ mod values;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
 use toml::de::DeTable;
 
+pub use address::{AddressFault, IpEndpoint};
 pub use error::{ConfigError, ConfigErrors, ERRORS_MAX, Position};
 use raw::Notes;
+pub use scsp_net::MacAddress;
+
+/// Octets of the LLC and SNAP headers.
+const SNAP_LEN: usize = 8;
 
 /// Everything a hub is told at its start.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,20 +74,44 @@ pub struct Link {
     pub name: String,
     /// What it runs over.
     pub kind: LinkKind,
-    /// Octets of the largest SCSP packet sent on it, D-14 aside.
-    pub packet_limit: usize,
-    /// Octets of the largest IP packet, headers included.
-    pub mtu: u16,
+    /// Octets of the largest IP packet, headers included, or of an Ethernet frame's payload;
+    /// `None`: the interface's, on an Ethernet link.
+    pub mtu: Option<u16>,
 }
 
 /// What a link runs over.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LinkKind {
     /// Unicast datagrams, one SCSP packet each.
     Udp {
         /// Own address.
-        bind: SocketAddr,
+        bind: IpEndpoint,
     },
+    /// Datagrams to a multicast group and to its members.
+    Multicast {
+        /// Own address, of the group's family.
+        bind: IpEndpoint,
+        /// The group.
+        group: IpEndpoint,
+        /// Where the group is.
+        interface: String,
+    },
+    /// LLC/SNAP frames.
+    Ethernet {
+        /// Where the stations are.
+        interface: String,
+        /// The stations' multicast group; `None`: frames to each of them.
+        group: Option<MacAddress>,
+    },
+}
+
+/// Where a peer is, as configured.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum PeerAddress {
+    /// On a link over UDP.
+    Ip(IpEndpoint),
+    /// On an Ethernet link.
+    Ethernet(MacAddress),
 }
 
 /// `[[group]]`: one instance, that is one (PID, SGID) pair. Timers and limits: docs/configuration.md.
@@ -93,7 +123,7 @@ pub struct Group {
     pub protocol: ProtocolId,
     /// SGID.
     pub id: ServerGroupId,
-    /// Family of the Hellos; always 0 (none) so far.
+    /// Groups of one family share their Hellos (H-14); 0: none.
     pub family: FamilyId,
     /// `HelloInterval` in seconds, not 0.
     pub hello_interval_secs: u16,
@@ -126,8 +156,8 @@ pub struct Group {
 /// `[[group.peer]]`: one DCS of a group.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peer {
-    /// Where it is; unique in the group, of the family of its link.
-    pub address: SocketAddr,
+    /// Where it is; unique on its link and in the group, of the kind of its link.
+    pub address: PeerAddress,
     /// Index into [`Config::links`].
     pub link: usize,
     /// The only id accepted from it (D-11); `None`: any.
@@ -158,7 +188,7 @@ pub struct Client {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListenAddress {
     /// TCP.
-    Tcp(SocketAddr),
+    Tcp(IpEndpoint),
     /// Unix stream socket, absolute path.
     Unix(PathBuf),
 }
@@ -167,7 +197,7 @@ pub enum ListenAddress {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Admin {
     /// Where HTTP is served.
-    pub listen: SocketAddr,
+    pub listen: IpEndpoint,
 }
 
 /// `[io]`.
@@ -285,21 +315,127 @@ impl Default for Config {
 }
 
 impl Link {
-    /// A link over unicast UDP; the packet limit is what `mtu` leaves after IP and UDP headers.
-    pub fn udp(name: &str, bind: SocketAddr, mtu: u16) -> Self {
-        let headers_len = if bind.is_ipv4() { 28 } else { 48 };
-        Self {
-            name: name.to_owned(),
-            kind: LinkKind::Udp { bind },
-            packet_limit: usize::from(mtu).saturating_sub(headers_len),
-            mtu,
+    /// A link over unicast UDP.
+    pub fn udp(name: &str, bind: IpEndpoint, mtu: u16) -> Self {
+        let kind = LinkKind::Udp { bind };
+        Self::new(name, kind, Some(mtu))
+    }
+
+    /// A link over a multicast group.
+    pub fn multicast(
+        name: &str,
+        bind: IpEndpoint,
+        group: IpEndpoint,
+        interface: String,
+        mtu: u16,
+    ) -> Self {
+        let kind = LinkKind::Multicast {
+            bind,
+            group,
+            interface,
+        };
+        Self::new(name, kind, Some(mtu))
+    }
+
+    /// A link over Ethernet frames.
+    pub fn ethernet(
+        name: &str,
+        interface: String,
+        group: Option<MacAddress>,
+        mtu: Option<u16>,
+    ) -> Self {
+        Self::new(name, LinkKind::Ethernet { interface, group }, mtu)
+    }
+
+    fn new(name: &str, kind: LinkKind, mtu: Option<u16>) -> Self {
+        let name = name.to_owned();
+        Self { name, kind, mtu }
+    }
+
+    /// Own address on a link over UDP.
+    pub fn bind(&self) -> Option<&IpEndpoint> {
+        match &self.kind {
+            LinkKind::Udp { bind } | LinkKind::Multicast { bind, .. } => Some(bind),
+            LinkKind::Ethernet { .. } => None,
         }
     }
 
-    /// Own address on the link.
-    pub fn bind(&self) -> SocketAddr {
-        let LinkKind::Udp { bind } = self.kind;
-        bind
+    /// The interface that a multicast or Ethernet link is on.
+    pub fn interface(&self) -> Option<&str> {
+        match &self.kind {
+            LinkKind::Udp { .. } => None,
+            LinkKind::Multicast { interface, .. } | LinkKind::Ethernet { interface, .. } => {
+                Some(interface)
+            }
+        }
+    }
+
+    /// Whether one packet can reach all peers on it (H-10, CSU-14).
+    pub fn is_multipoint(&self) -> bool {
+        matches!(
+            self.kind,
+            LinkKind::Multicast { .. } | LinkKind::Ethernet { group: Some(_), .. }
+        )
+    }
+
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        match &self.kind {
+            LinkKind::Udp { bind } => format!("{bind}/udp"),
+            LinkKind::Multicast {
+                bind,
+                group,
+                interface,
+            } => format!("{bind}/udp with {group} on {interface}"),
+            LinkKind::Ethernet { interface, group } => match group {
+                Some(group) => format!("{interface}/ethernet with {group}"),
+                None => format!("{interface}/ethernet"),
+            },
+        }
+    }
+
+    /// Octets of the largest SCSP packet sent on it, D-14 aside: what IP and UDP headers leave of
+    /// the mtu, or the LLC/SNAP header of an Ethernet frame. `interface_mtu` is asked where the
+    /// configuration names no mtu.
+    pub fn packet_limit(&self, interface_mtu: Option<u32>) -> usize {
+        let headers_len = match self.bind() {
+            Some(bind) if bind.ip().is_ipv4() => 28,
+            Some(_) => 48,
+            None => SNAP_LEN,
+        };
+        match (self.mtu, interface_mtu) {
+            (Some(mtu), _) => usize::from(mtu).saturating_sub(headers_len),
+            (None, Some(mtu)) => Self::frame_limit(mtu),
+            (None, None) => Self::frame_limit(defaults::ETHERNET_MTU_MAX.into()),
+        }
+    }
+
+    /// Octets of the largest SCSP packet in an Ethernet frame on an interface with this mtu.
+    pub fn frame_limit(interface_mtu: u32) -> usize {
+        let largest = interface_mtu.min(defaults::ETHERNET_MTU_MAX.into());
+        usize::try_from(largest)
+            .expect("at most 1500")
+            .saturating_sub(SNAP_LEN)
+    }
+}
+
+impl PeerAddress {
+    /// Whether a text means this address, in any of the forms it can be written in.
+    pub fn is_written(&self, text: &str) -> bool {
+        match self {
+            Self::Ip(address) => IpEndpoint::parse_on_interface(text).as_ref() == Ok(address),
+            Self::Ethernet(address) => text.parse() == Ok(*address),
+        }
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    /// As in the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Ethernet(address) => address.fmt(f),
+        }
     }
 }
 

@@ -43,15 +43,43 @@ impl Config {
 }
 
 fn write_link(out: &mut String, link: &Link) -> fmt::Result {
-    let LinkKind::Udp { bind } = link.kind;
-    writeln!(out, "\n[link.{}]\nkind = \"udp\"", quoted(&link.name))?;
-    writeln!(out, "bind = \"{bind}\"\nmtu = {}", link.mtu)
+    writeln!(out, "\n[link.{}]", quoted(&link.name))?;
+    match &link.kind {
+        LinkKind::Udp { bind } => writeln!(out, "kind = \"udp\"\nbind = \"{bind}\"")?,
+        LinkKind::Multicast {
+            bind,
+            group,
+            interface,
+        } => {
+            writeln!(out, "kind = \"multicast\"\nbind = \"{bind}\"")?;
+            writeln!(
+                out,
+                "group = \"{group}\"\ninterface = {}",
+                quoted(interface)
+            )?;
+        }
+        LinkKind::Ethernet { interface, group } => {
+            writeln!(
+                out,
+                "kind = \"ethernet\"\ninterface = {}",
+                quoted(interface)
+            )?;
+            if let Some(group) = group {
+                writeln!(out, "group = \"{group}\"")?;
+            }
+        }
+    }
+    match link.mtu {
+        Some(mtu) => writeln!(out, "mtu = {mtu}"),
+        None => Ok(()),
+    }
 }
 
 fn write_group(out: &mut String, group: &Group) -> fmt::Result {
     let seconds = duration::format;
     writeln!(out, "\n[[group]]\nname = {}", quoted(&group.name))?;
     writeln!(out, "protocol = \"{}\"\nid = {}", group.protocol, group.id)?;
+    writeln!(out, "family = {}", group.family.0)?;
     writeln!(out, "hello_interval = {}", group.hello_interval_secs)?;
     writeln!(out, "dead_factor = {}", group.dead_factor)?;
     writeln!(out, "ca_retransmit = \"{}\"", seconds(group.ca_retransmit))?;

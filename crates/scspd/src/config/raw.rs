@@ -162,6 +162,13 @@ impl<'t> Table<'t> {
         value
     }
 
+    /// Refuses any use of a key that belongs to tables of another kind, `whose`.
+    pub(super) fn not_of(&mut self, key: &'static str, whose: &str) {
+        if self.find_unsupported(key).is_some() {
+            self.refuse(key, format!("only {whose} have this key"));
+        }
+    }
+
     /// Refuses any use of a key whose function is not built yet.
     pub(super) fn not_yet(&mut self, key: &'static str) {
         if self.find_unsupported(key).is_some() {

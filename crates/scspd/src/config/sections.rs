@@ -1,18 +1,15 @@
 //! One reader per section of the file, filling in the defaults.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
 use toml::de::DeTable;
 
-use super::defaults::{
-    ADMIN_LISTEN, CLIENT_LISTEN, GROUPS_MAX, LINK_BIND, LINKS_MAX, LISTEN_MAX, MTU, PEERS_MAX,
-};
+use super::defaults::{ADMIN_LISTEN, CLIENT_LISTEN, GROUPS_MAX, LISTEN_MAX, PEERS_MAX};
 use super::raw::{Notes, Table, bare_or_quoted};
 use super::{
     AbnormalEvents, Admin, BackendChoice, Client, Config, Group, Io, Link, ListenAddress, Log,
-    LogFormat, Peer, Server, defaults, values,
+    LogFormat, Peer, Server, defaults, links, values,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -27,7 +24,7 @@ pub(super) fn read(
 ) -> Config {
     let mut root = Table::root(notes, document);
     let server = server(&mut root, default_id);
-    let links = links(&mut root);
+    let links = links::read(&mut root);
     let groups = root
         .tables("group", GROUPS_MAX, |table| group(table, &links))
         .unwrap_or_else(|| vec![Group::default()]);
@@ -70,33 +67,8 @@ fn server(root: &mut Table<'_>, default_id: impl FnOnce() -> ServerId) -> Server
     server
 }
 
-/// The links in the order of the file; without any, the default one.
-fn links(root: &mut Table<'_>) -> Vec<Link> {
-    root.named_tables("link", LINKS_MAX, |name, table| {
-        if let Some(fault) = values::name_fault(name) {
-            table.refuse_all(fault);
-        }
-        link(name, table)
-    })
-    .unwrap_or_else(|| vec![Link::udp(defaults::LINK_NAME, LINK_BIND, MTU)])
-}
-
-fn link(name: &str, table: &mut Table<'_>) -> Link {
-    table.or("kind", (), values::link_kind);
-    table.not_yet("group");
-    table.not_yet("interface");
-    let bind = table.or("bind", LINK_BIND, values::local_address);
-    let mtu = table.or(
-        "mtu",
-        MTU,
-        values::whole(defaults::MTU_MIN..=defaults::MTU_MAX),
-    );
-    Link::udp(name, bind, mtu)
-}
-
 fn group(table: &mut Table<'_>, links: &[Link]) -> Group {
     let or = Group::default();
-    table.only("family", "0", values::is_zero);
     table.not_yet("mars_redirect_interval");
     table.only("auth_failure", "\"discard\"", values::is_text("discard"));
     let retransmit = || values::span(MILLISECOND..=HOUR);
@@ -104,7 +76,7 @@ fn group(table: &mut Table<'_>, links: &[Link]) -> Group {
         name: table.or("name", or.name, values::name),
         protocol: table.or("protocol", or.protocol, values::protocol),
         id: ServerGroupId(table.or("id", or.id.0, values::whole(0..=u16::MAX))),
-        family: or.family,
+        family: FamilyId(table.or("family", or.family.0, values::whole(0..=u16::MAX))),
         hello_interval_secs: table.or(
             "hello_interval",
             or.hello_interval_secs,
@@ -156,8 +128,8 @@ fn group(table: &mut Table<'_>, links: &[Link]) -> Group {
 
 /// `None` when the peer has no usable address or link, which is noted.
 fn peer(table: &mut Table<'_>, links: &[Link]) -> Option<Peer> {
-    let address = table.required("address", values::PEER_FORM, values::peer_address);
     let link = peer_link(table, links);
+    let address = links::peer_address(table, link.map(|at| &links[at]));
     let expected_id = table.optional("id", values::server_id);
     let max_records = table.or("max_records", 0, values::whole(0..=u16::MAX));
     table.only("auth", "\"off\"", values::is_text("off"));
@@ -202,7 +174,7 @@ fn client(root: &mut Table<'_>) -> Client {
     let client = Client {
         listen: table.or(
             "listen",
-            vec![ListenAddress::Tcp(CLIENT_LISTEN)],
+            vec![ListenAddress::Tcp(CLIENT_LISTEN.into())],
             values::listen_addresses(LISTEN_MAX),
         ),
         max_connections: table.or(
@@ -218,7 +190,7 @@ fn client(root: &mut Table<'_>) -> Client {
 
 fn admin(root: &mut Table<'_>) -> Admin {
     let mut table = root.table("admin");
-    let listen: SocketAddr = table.or("listen", ADMIN_LISTEN, values::local_address);
+    let listen = table.or("listen", ADMIN_LISTEN.into(), links::local_address);
     table.finish();
     Admin { listen }
 }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod links;
+
 fn own_id() -> ServerId {
     ServerId::from_bytes(&[10, 0, 0, 1]).unwrap()
 }
@@ -46,8 +48,7 @@ fn an_empty_file_is_a_single_hub() {
             kind: LinkKind::Udp {
                 bind: "127.0.0.1:2334".parse().unwrap(),
             },
-            packet_limit: 1472,
-            mtu: 1500,
+            mtu: Some(1500),
         }],
         groups: vec![Group {
             name: "clients".to_owned(),
@@ -140,6 +141,28 @@ kind = "udp"
 bind = "0.0.0.0:2335"
 mtu = 576
 
+[link.many]
+kind = "multicast"
+bind = "10.0.1.1:2334"
+group = "239.255.23.34:2334"
+interface = "eth1"
+mtu = 9000
+
+[link.six]
+kind = "multicast"
+group = "[ff02::2334]:2334"
+interface = "eth1"
+
+[link.raw]
+kind = "ethernet"
+interface = "eth1"
+
+[link.raw-many]
+kind = "ethernet"
+interface = "eth2"
+group = "03:00:00:00:23:34"
+mtu = 600
+
 [[group]]
 name = "clients"
 hello_interval = "5s"
@@ -155,7 +178,7 @@ boot_hold = 0
 purge_retention = "24h"
 abnormal_events = "ignore"
 auth_failure = "discard"
-family = 0
+family = 7
 
 [[group.peer]]
 address = "10.0.0.2:2334"
@@ -169,10 +192,33 @@ min_ttl = 0
 address = "[2001:db8::2]:2334"
 link = "wan"
 
+[[group.peer]]
+address = "10.0.1.2:2334"
+link = "many"
+
+[[group.peer]]
+address = "[fe80::2]:2334"
+link = "six"
+
+[[group.peer]]
+address = "[fe80::2%eth1]:2334"
+link = "wan"
+
+[[group.peer]]
+address = "02:00:00:00:00:0A"
+link = "raw"
+
+[[group.peer]]
+address = "02:00:00:00:00:0a"
+link = "raw-many"
+
 [[group]]
 name = "dhcp.lan"
 protocol = "dhcp"
 id = 0
+family = 7
+hello_interval = 5
+dead_factor = 65535
 
 [[group]]
 name = "own"
@@ -183,7 +229,7 @@ name = "other"
 protocol = "0x0007"
 
 [client]
-listen = ["[::1]:6390", "unix:/run/scspd/a \"b\".sock"]
+listen = ["[::1]:6390", "[fe80::1%eth0]:6390", "unix:/run/scspd/a \"b\".sock"]
 password_file = ""
 max_connections = 1
 
@@ -208,10 +254,25 @@ fn every_key_is_taken_over() {
     let links: Vec<_> = config
         .links
         .iter()
-        .map(|link| (link.name.as_str(), link.packet_limit, link.mtu))
+        .map(|link| (link.name.as_str(), link.packet_limit(None)))
         .collect();
-    assert_eq!(links, [("wan", 65_535 - 48, 65_535), ("lan", 548, 576)]);
-    assert_eq!(config.links[1].bind().to_string(), "0.0.0.0:2335");
+    let wanted = [
+        ("wan", 65_535 - 48),
+        ("lan", 548),
+        ("many", 8972),
+        ("six", 1452),
+        ("raw", 1492),
+        ("raw-many", 592),
+    ];
+    assert_eq!(links, wanted);
+    let bind = |at: usize| config.links[at].bind().map(ToString::to_string);
+    assert_eq!(bind(1).as_deref(), Some("0.0.0.0:2335"));
+    assert_eq!(bind(2).as_deref(), Some("10.0.1.1:2334"));
+    assert_eq!(bind(3).as_deref(), Some("[::]:2334"));
+    assert_eq!(bind(4), None);
+    let multipoint: Vec<_> = config.links.iter().map(Link::is_multipoint).collect();
+    assert_eq!(multipoint, [false, false, true, true, false, true]);
+    assert_eq!(config.links[2].interface(), Some("eth1"));
 
     let group = &config.groups[0];
     assert_eq!(
@@ -236,18 +297,38 @@ fn every_key_is_taken_over() {
     assert_eq!(group.purge_retention, Duration::from_hours(24));
     assert_eq!(group.abnormal_events, AbnormalEvents::Ignore);
     let lan_peer = Peer {
-        address: "10.0.0.2:2334".parse().unwrap(),
+        address: PeerAddress::Ip("10.0.0.2:2334".parse().unwrap()),
         link: 1,
         expected_id: ServerId::from_bytes(&[10, 0, 0, 2]),
         max_records: 1,
     };
+    assert_eq!(group.peers[0], lan_peer);
     let wan_peer = Peer {
-        address: "[2001:db8::2]:2334".parse().unwrap(),
+        address: PeerAddress::Ip("[2001:db8::2]:2334".parse().unwrap()),
         link: 0,
         expected_id: None,
         max_records: 0,
     };
-    assert_eq!(group.peers, [lan_peer, wan_peer]);
+    assert_eq!(group.peers[1], wan_peer);
+    let peers: Vec<_> = group.peers[2..]
+        .iter()
+        .map(|peer| (peer.address.to_string(), peer.link))
+        .collect();
+    let wanted = [
+        ("10.0.1.2:2334", 2),
+        ("[fe80::2]:2334", 3),
+        ("[fe80::2%eth1]:2334", 0),
+        ("02:00:00:00:00:0a", 4),
+        ("02:00:00:00:00:0a", 5),
+    ];
+    assert_eq!(
+        peers,
+        wanted.map(|(address, link)| (address.to_owned(), link))
+    );
+    assert_eq!(
+        (group.family, config.groups[1].family),
+        (FamilyId(7), FamilyId(7))
+    );
 
     let others: Vec<_> = config.groups[1..]
         .iter()
@@ -262,7 +343,7 @@ fn every_key_is_taken_over() {
         ]
     );
     assert_eq!(
-        config.client.listen[1],
+        config.client.listen[2],
         ListenAddress::Unix("/run/scspd/a \"b\".sock".into())
     );
     assert_eq!(config.client.max_connections, 1);
@@ -298,8 +379,15 @@ fn the_packet_limit_follows_the_mtu() {
         ("[::1]:1", 65_535, 65_487),
     ] {
         let config = good(&format!("[link.main]\nbind = \"{bind}\"\nmtu = {mtu}"));
-        assert_eq!(config.links[0].packet_limit, limit, "{bind} {mtu}");
+        assert_eq!(config.links[0].packet_limit(None), limit, "{bind} {mtu}");
     }
+    // LLC and SNAP take 8; no frame says more than 1500, whatever the interface carries.
+    let raw = "[link.raw]\nkind = \"ethernet\"\ninterface = \"eth1\"\n";
+    let link = &good(raw).links[0];
+    let limits = [None, Some(1400), Some(9000)].map(|mtu| link.packet_limit(mtu));
+    assert_eq!(limits, [1492, 1392, 1492]);
+    let link = &good(&format!("{raw}mtu = 1000")).links[0];
+    assert_eq!(link.packet_limit(Some(9000)), 992);
 }
 
 #[test]
@@ -417,7 +505,7 @@ fn values_of_the_wrong_kind_or_size_are_errors() {
         ),
         (
             "[link.main]\nkind = \"tcp\"",
-            "hub.toml:2: link.main.kind: expected \"udp\", got \"tcp\"",
+            "hub.toml:2: link.main.kind: expected \"udp\" or \"multicast\" or \"ethernet\", got \"tcp\"",
         ),
         (
             "[link.main]\nbind = \"0.0.0.0\"",
@@ -692,26 +780,6 @@ fn what_is_not_built_is_refused() {
             "hub.toml:2: server.max_memory: not supported yet, expected \"0\", got \"4GiB\"",
         ),
         (
-            "[link.lan]\nkind = \"multicast\"",
-            "hub.toml:2: link.lan.kind: not supported yet, expected \"udp\", got \"multicast\"",
-        ),
-        (
-            "[link.raw]\nkind = \"ethernet\"",
-            "hub.toml:2: link.raw.kind: not supported yet, expected \"udp\", got \"ethernet\"",
-        ),
-        (
-            "[link.lan]\ngroup = \"239.255.23.34:2334\"",
-            "hub.toml:2: link.lan.group: not supported yet",
-        ),
-        (
-            "[link.lan]\ninterface = \"eth1\"",
-            "hub.toml:2: link.lan.interface: not supported yet",
-        ),
-        (
-            "[[group]]\nfamily = 1",
-            "hub.toml:2: group[0].family: not supported yet, expected 0, got 1",
-        ),
-        (
             "[[group]]\nmars_redirect_interval = \"60s\"",
             "hub.toml:2: group[0].mars_redirect_interval: not supported yet",
         ),
@@ -774,6 +842,25 @@ fn counts_are_bounded() {
     let links: Vec<_> = (0..65).map(|index| format!("[link.l{index}]")).collect();
     let links = links.join("\n");
     let peers = format!("[[group]]\n{}", "[[group.peer]]\n".repeat(1025));
+    let group = |id: usize, count: usize| {
+        let peer = |at: usize| {
+            format!(
+                "[[group.peer]]\naddress = \"127.0.{}.{}:{}\"\n",
+                at / 250,
+                at % 250 + 1,
+                id + 3000
+            )
+        };
+        let peers: String = (0..count).map(peer).collect();
+        format!("[[group]]\nname = \"g{id}\"\nid = {id}\n{peers}")
+    };
+    // The most there can be, and one more.
+    let most: String = (0..31).map(|id| group(id, 1024)).collect();
+    assert_eq!(good(&format!("{most}{}", group(31, 1024))).groups.len(), 32);
+    refused(
+        &format!("{most}{}{}", group(31, 1024), group(32, 1)),
+        &["hub.toml:1: group: expected at most 32768 peers in all, got 32769"],
+    );
     let listen = format!("[client]\nlisten = [{}]", "\"127.0.0.1:1\",".repeat(17));
     refused_each(&[
         (

@@ -1,6 +1,5 @@
 //! Readers of single values. Each says what it expected and what it got instead.
 
-use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use scsp_wire::{ProtocolId, ServerId, is_broadcast};
 use toml::de::DeValue;
 
-use super::{ListenAddress, duration};
+use super::{ListenAddress, duration, links};
 
 /// Characters of a refused value that a message shows.
 const SHOWN_MAX: usize = 60;
@@ -162,17 +161,6 @@ pub(super) fn choice<T: Copy>(
     }
 }
 
-/// The kind of a link, of which only the first exists so far.
-pub(super) fn link_kind(value: &DeValue<'_>) -> Result<(), String> {
-    match value.as_str() {
-        Some("udp") => Ok(()),
-        Some("multicast" | "ethernet") => {
-            Err(format!("not supported yet, {}", expected("\"udp\"", value)))
-        }
-        _ => Err(expected("\"udp\"", value)),
-    }
-}
-
 const NAME_FORM: &str = "a name of 1 to 64 letters, digits, '.', '_' or '-'";
 
 fn is_name(text: &str) -> bool {
@@ -233,32 +221,6 @@ pub(super) fn protocol(value: &DeValue<'_>) -> Result<ProtocolId, String> {
     })
 }
 
-/// An address to listen on, with a port that others can know beforehand.
-pub(super) fn local_address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
-    const FORM: &str = "an address of this machine with a port, such as \"127.0.0.1:2334\"";
-    text_value(value, FORM, |text| {
-        let address: SocketAddr = text.parse().ok()?;
-        (address.port() != 0 && !is_many(address.ip())).then_some(address)
-    })
-}
-
-/// The address of a peer: one host, one port.
-pub(super) const PEER_FORM: &str = "the address of one host with a port, such as \"10.0.0.2:2334\"";
-
-/// Reads [`PEER_FORM`].
-pub(super) fn peer_address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
-    text_value(value, PEER_FORM, |text| {
-        let address: SocketAddr = text.parse().ok()?;
-        let is_one_host = !is_many(address.ip()) && !address.ip().is_unspecified();
-        (address.port() != 0 && is_one_host).then_some(address)
-    })
-}
-
-/// Whether an address stands for many hosts.
-fn is_many(ip: IpAddr) -> bool {
-    ip.is_multicast() || matches!(ip, IpAddr::V4(v4) if v4.is_broadcast())
-}
-
 /// A list of client addresses; an empty one closes the client interface.
 pub(super) fn listen_addresses(
     count_max: usize,
@@ -289,7 +251,13 @@ fn listen_address(value: &DeValue<'_>) -> Result<ListenAddress, String> {
                 )
             });
     }
-    local_address(value)
+    links::local_address(value)
         .map(ListenAddress::Tcp)
-        .map_err(|_| expected(FORM, value))
+        .map_err(|fault| {
+            if fault == expected(links::LOCAL_FORM, value) {
+                expected(FORM, value)
+            } else {
+                fault
+            }
+        })
 }
