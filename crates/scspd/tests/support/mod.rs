@@ -6,6 +6,7 @@
 pub(crate) mod neighbour;
 pub(crate) mod raw;
 pub(crate) mod records;
+pub(crate) mod segment;
 pub(crate) mod setup;
 
 use std::fs::{self, File, OpenOptions};
