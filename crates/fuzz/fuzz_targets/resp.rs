@@ -8,8 +8,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use scsp_resp::options::{
-    Auth, Expire, Hello, Scan, ScspGet, ScspPeerClear, ScspPublish, ScspScan, Set, Timed, client,
-    mset_pairs, ping, scsp_peers, select,
+    Auth, Expire, Hello, Scan, ScspDigest, ScspGet, ScspPeerClear, ScspPublish, ScspScan, Set,
+    Timed, client, mset_pairs, ping, scsp_peers, select,
 };
 use scsp_resp::{Args, Command, CommandError, CommandId, Decoder, Protocol, Writer};
 use scsp_resp::{command, glob};
@@ -86,6 +86,7 @@ fn check_options<'a>(found: &Command, args: Args<'a>) -> Result<(), CommandError
         CommandId::Ping => ping(args).map(drop),
         CommandId::Psetex => Timed::parse_psetex(args).map(drop),
         CommandId::Scan => Scan::parse(args).map(drop),
+        CommandId::ScspDigest => ScspDigest::parse(args).map(drop),
         CommandId::ScspGet => ScspGet::parse(args).map(drop),
         CommandId::ScspPeer => ScspPeerClear::parse(args).map(drop),
         CommandId::ScspPeers => scsp_peers(args).map(drop),

@@ -14,7 +14,8 @@ pub use connection::{
     client,
 };
 pub use scsp::{
-    SEQUENCE_MAX, SEQUENCE_MIN, ScspGet, ScspPeerClear, ScspPublish, ScspScan, scsp_peers,
+    SEQUENCE_MAX, SEQUENCE_MIN, ScspDigest, ScspGet, ScspPeerClear, ScspPublish, ScspScan,
+    scsp_peers,
 };
 pub use string::{Expire, ExpireCondition, Expiry, Scan, Set, SetCondition, Timed, mset_pairs};
 

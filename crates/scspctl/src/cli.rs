@@ -56,6 +56,14 @@ pub(crate) enum Command {
     Status,
     /// List the server groups of the hub
     Groups,
+    /// Show how many records each group holds and their digest: equal on hubs that hold the same
+    Digest {
+        /// Only this group; default: every group
+        group: Option<String>,
+        /// Count tombstones and withdrawals too
+        #[arg(long)]
+        all: bool,
+    },
     /// List the neighbours and the state of each
     Peers {
         /// Only those of this group

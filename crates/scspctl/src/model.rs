@@ -67,12 +67,8 @@ impl Fields {
             .and_then(Number::from_f64)
     }
 
-    /// A 64-bit digest as 16 hexadecimal digits, whether it came as a number or as text.
     fn digest(&mut self, name: &str) -> Option<String> {
-        match self.take(name) {
-            Value::Int(number) => Some(format!("{:016x}", number.cast_unsigned())),
-            other => text(&other).filter(|text| !text.is_empty()),
-        }
+        hex_digest(&self.take(name))
     }
 
     fn rest(self) -> Map<String, Json> {
@@ -140,6 +136,37 @@ impl From<Fields> for Group {
             loading: fields.flag("loading"),
             rest: fields.rest(),
         }
+    }
+}
+
+/// What a group holds, in one number (SCSP.DIGEST).
+#[derive(Debug, Serialize)]
+pub(crate) struct Holding {
+    pub(crate) group: String,
+    pub(crate) entries: u64,
+    /// 64 bits, hexadecimal.
+    pub(crate) digest: String,
+}
+
+impl Holding {
+    /// Reads `[entries, digest]`.
+    pub(crate) fn new(group: String, parts: &[Value]) -> Option<Self> {
+        let [entries, digest] = parts else {
+            return None;
+        };
+        Some(Self {
+            group,
+            entries: text(entries)?.parse().ok()?,
+            digest: hex_digest(digest)?,
+        })
+    }
+}
+
+/// A 64-bit digest as 16 hexadecimal digits, whether it came as a number or as text.
+fn hex_digest(value: &Value) -> Option<String> {
+    match value {
+        Value::Int(number) => Some(format!("{:016x}", number.cast_unsigned())),
+        other => text(other).filter(|text| !text.is_empty()),
     }
 }
 

@@ -198,6 +198,38 @@ more     kv         2        0  0       no
     )), "{out}");
 }
 
+/// Goal: digests of all groups or of one, with or without what was withdrawn.
+#[test]
+fn digest_in_both_forms() {
+    let digest =
+        |entries: &str, digest: &str| array([format!(":{entries}\r\n").into_bytes(), bulk(digest)]);
+    let hub = Hub::start(vec![
+        ("SCSP.GROUPS", groups()),
+        ("SCSP.DIGEST routes", digest("2", "00000000000000ff")),
+        ("SCSP.DIGEST clients", digest("60123", "0123456789abcdef")),
+        ("SCSP.DIGEST more", digest("0", "0000000000000000")),
+        ("SCSP.DIGEST routes ALL", digest("3", "00000000000001ff")),
+        ("SCSP.DIGEST odd", array([bulk("x")])),
+        ("SCSP.DIGEST held", b"-LOADING not yet\r\n".to_vec()),
+    ]);
+    let table = "\
+GROUP    ENTRIES  DIGEST
+routes         2  00000000000000ff
+clients    60123  0123456789abcdef
+more           0  0000000000000000
+";
+    assert_eq!(ask(&hub, "digest"), done(table));
+    assert_eq!(
+        ask(&hub, "--json digest routes --all"),
+        done("[{\"group\":\"routes\",\"entries\":3,\"digest\":\"00000000000001ff\"}]\n")
+    );
+    let (status, out, err) = ask(&hub, "digest odd");
+    assert_eq!((status, out.as_str()), (1, ""), "{err}");
+    let (status, out, err) = ask(&hub, "digest held");
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.contains("LOADING not yet"), "{err}");
+}
+
 /// Goal: what is not known yet is a dash or null; unknown fields reach programs only.
 #[test]
 fn peers_in_both_forms() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scsp_cache::EntryId;
+use scsp_cache::{Entry, EntryId};
 use scsp_profile::{Facts, Profile, Stamp};
 use scsp_wire::CsaSeq;
 
@@ -143,6 +143,19 @@ impl Shard {
         }
         Ok(Some(position))
     }
+
+    /// Number and digest of the records, withdrawn and expired ones only with `all`; of an
+    /// instance that is held as well.
+    pub fn digest(&self, now: Now, at: InstanceIndex, all: bool) -> (usize, u64) {
+        let profile = self.setup.instances[at.index()].profile;
+        let store = &self.instances[at.index()].store;
+        store.digest(profile, |entry| all || is_live(entry, now))
+    }
+}
+
+fn is_live(entry: &Entry<'_>, now: Now) -> bool {
+    let expired = entry.expires.is_some_and(|expires| expires <= now.time);
+    !entry.flags.withdrawn && !expired
 }
 
 impl Instance {
@@ -156,9 +169,7 @@ impl Instance {
         found: &mut impl FnMut(RecordView<'_>),
     ) {
         let entry = self.store.entry(id);
-        let withdrawn = entry.flags.withdrawn;
-        let expired = entry.expires.is_some_and(|expires| expires <= now.time);
-        if (withdrawn || expired) && !all {
+        if !all && !is_live(&entry, now) {
             return;
         }
         body.clear();
@@ -172,7 +183,7 @@ impl Instance {
             seq: entry.seq,
             age: now.time.since(entry.changed),
             body,
-            withdrawn,
+            withdrawn: entry.flags.withdrawn,
         });
     }
 }

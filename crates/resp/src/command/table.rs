@@ -33,6 +33,7 @@ pub enum CommandId {
     Quit,
     Reset,
     Scan,
+    ScspDigest,
     ScspGet,
     ScspGroups,
     ScspPeer,
@@ -73,7 +74,7 @@ pub(super) const ADMIN_SESSION: Flags = Flags::ADMIN
     .and(Flags::STALE);
 
 /// Every command that this server knows, sorted by name.
-pub static COMMANDS: [Command; 41] = [
+pub static COMMANDS: [Command; 42] = [
     command(CommandId::Auth, "auth", -2, SESSION_FIRST).about(
         "connection",
         &["connection"],
@@ -245,6 +246,12 @@ pub static COMMANDS: [Command; 41] = [
         &["keyspace"],
         "2.8.0",
         "Iterates over the keys of the group.",
+    ),
+    command(CommandId::ScspDigest, "scsp.digest", -2, READ).about(
+        "scsp",
+        &["scsp"],
+        "0.1.0",
+        "Returns how many records a group holds, and their digest.",
     ),
     command(CommandId::ScspGet, "scsp.get", -3, READ)
         .with_keys(KeyRange::SECOND)

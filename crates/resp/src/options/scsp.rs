@@ -121,6 +121,33 @@ impl<'a> ScspScan<'a> {
     }
 }
 
+/// `SCSP.DIGEST group [ALL]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScspDigest<'a> {
+    /// The group's name.
+    pub group: &'a [u8],
+    /// Tombstones and withdrawals too.
+    pub all: bool,
+}
+
+impl<'a> ScspDigest<'a> {
+    /// Parses the whole command.
+    pub fn parse(args: Args<'a>) -> Result<Self, CommandError<'a>> {
+        let mut all = false;
+        let mut tail = Tail::new(args, 2);
+        while let Some(word) = tail.word() {
+            if !is(word, "all") {
+                return Err(CommandError::Syntax);
+            }
+            all = true;
+        }
+        Ok(Self {
+            group: args.at(1),
+            all,
+        })
+    }
+}
+
 /// `SCSP.PEER group id CLEAR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScspPeerClear<'a> {

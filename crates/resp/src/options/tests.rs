@@ -376,6 +376,15 @@ fn scsp_options() {
     assert_eq!(scan("x"), "ERR invalid cursor");
     assert_eq!(scan("0 match *"), SYNTAX);
 
+    let digest = |options: &str| {
+        shown(&format!("scsp.digest g {options}"), |args| {
+            ScspDigest::parse(args).map(|digest| digest.all)
+        })
+    };
+    assert_eq!(digest(""), "false");
+    assert_eq!(digest("all"), "true");
+    assert_eq!(digest("foo"), SYNTAX);
+
     assert_eq!(
         shown("scsp.peer g i clear", ScspPeerClear::parse),
         "ScspPeerClear { group: [103], id: [105] }"

@@ -24,6 +24,7 @@ pub(crate) fn run(cli: &Cli, out: &mut impl Write) -> Result<Outcome, Error> {
     match &cli.command {
         Command::Status => session.status(),
         Command::Groups => session.groups(),
+        Command::Digest { group, all } => session.digest(group.as_deref(), *all),
         Command::Peers { group } => session.peers(group.as_deref()),
         Command::Peer { id, action, group } => session.peer(id, *action, group.as_deref()),
         Command::Get { key, group } => session.get(&key.0, group),

@@ -58,8 +58,10 @@ pub(super) enum Kind {
     },
     /// Live keys of every instance, as numbers.
     Census,
-    /// Entries and digest of every instance, as numbers.
-    Digest,
+    /// Live records of every instance and their digest, as numbers.
+    Digests,
+    /// SCSP.DIGEST: records and their digest, as numbers.
+    Digest { all: bool },
     /// The worker's part of CLIENT LIST; `value` is [`ids`](super::connection::ids_of) unless `all`.
     Clients { all: bool },
     /// The worker's part of CLIENT KILL; the address, if any, is in `value`.

@@ -23,6 +23,8 @@ pub(super) enum What {
     Info { text: String, keys: Vec<u64> },
     /// SCSP.GROUPS: who is held; entries and digest of each instance in turn.
     Groups { held: Vec<bool>, totals: Vec<u64> },
+    /// SCSP.DIGEST: records and their digest.
+    Digest([u64; 2]),
     /// Texts are joined.
     Text(Vec<u8>),
     /// CLIENT KILL of an address: OK if there was one.
@@ -73,10 +75,9 @@ impl Combine {
                 elements.extend_from_slice(body);
             }
             What::Info { keys: totals, .. } | What::Groups { totals, .. } => {
-                for (total, number) in totals.iter_mut().zip(numbers(part)) {
-                    *total = total.wrapping_add(number);
-                }
+                add_up(totals, part);
             }
+            What::Digest(totals) => add_up(totals, part),
             What::Text(text) => text.extend_from_slice(part),
         }
     }
@@ -103,6 +104,11 @@ impl Combine {
             }
             What::Info { text, keys } => writer.verbatim(with_keyspace(text, &keys).as_bytes()),
             What::Groups { held, totals } => write_groups(&mut writer, hub, &held, &totals),
+            What::Digest([entries, digest]) => {
+                writer.array(2);
+                writer.integer(integer(entries));
+                write_digest(&mut writer, digest);
+            }
             What::Text(text) => writer.verbatim(&text),
             What::Killed(0) => writer.error(NO_SUCH_CLIENT),
             What::Killed(_) => writer.ok(),
@@ -124,6 +130,13 @@ fn numbers(part: &[u8]) -> impl Iterator<Item = u64> {
         .unwrap_or_default()
         .as_chunks::<8>();
     words.iter().map(|word| u64::from_le_bytes(*word))
+}
+
+/// Adds a part of numbers to the totals, each to its own.
+fn add_up(totals: &mut [u64], part: &[u8]) {
+    for (total, number) in totals.iter_mut().zip(numbers(part)) {
+        *total = total.wrapping_add(number);
+    }
 }
 
 /// The number of a part that starts as `:n` or `*n`, and what follows its line.
@@ -168,8 +181,13 @@ fn write_groups(writer: &mut Writer<'_>, hub: &Hub, held: &[bool], totals: &[u64
         writer.bulk(b"entries");
         writer.integer(integer(*entries));
         writer.bulk(b"digest");
-        writer.bulk_display(format_args!("{digest:016x}"));
+        write_digest(writer, *digest);
         writer.bulk(b"loading");
         writer.integer(i64::from(*held));
     }
+}
+
+/// As text: not every client's integers have 64 bits without a sign.
+fn write_digest(writer: &mut Writer<'_>, digest: u64) {
+    writer.bulk_display(format_args!("{digest:016x}"));
 }

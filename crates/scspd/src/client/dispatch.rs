@@ -7,8 +7,8 @@ use scsp_profile::kv::{HEADER_LEN, KEY_LEN_MAX};
 use scsp_resp::command::reply_command;
 use scsp_resp::error::CommandError;
 use scsp_resp::options::{
-    Expire, Expiry, Scan, ScspGet, ScspPeerClear, ScspPublish, ScspScan, Set, SetCondition, Timed,
-    mset_pairs, ping, scsp_peers,
+    Expire, Expiry, Scan, ScspDigest, ScspGet, ScspPeerClear, ScspPublish, ScspScan, Set,
+    SetCondition, Timed, mset_pairs, ping, scsp_peers,
 };
 use scsp_resp::{Args, Command, CommandId, Writer};
 use scsp_wire::{CsaSeq, ServerId};
@@ -129,6 +129,7 @@ impl Call<'_, '_> {
                 let at = self.released_group(args.at(1))?;
                 self.on_key(at, Op::on(Kind::Purge, args.at(2)));
             }
+            CommandId::ScspDigest => self.digest(args)?,
             CommandId::ScspGet => self.records(args)?,
             CommandId::ScspScan => self.scan_records(args)?,
             CommandId::ScspGroups => self.groups(),
@@ -395,6 +396,14 @@ impl Call<'_, '_> {
         Ok(())
     }
 
+    fn digest<'a>(&mut self, args: Args<'a>) -> Result<(), Fault<'a>> {
+        let digest = ScspDigest::parse(args)?;
+        let at = self.released_group(digest.group)?;
+        let op = Op::plain(Kind::Digest { all: digest.all });
+        self.on_all(at, op, What::Digest([0; 2]));
+        Ok(())
+    }
+
     fn groups(&mut self) {
         let count = self.clients.hub.groups.len();
         let indexes = (0..count)
@@ -406,7 +415,7 @@ impl Call<'_, '_> {
             held,
             totals: vec![0; 2 * count],
         };
-        self.on_all(InstanceIndex(0), Op::plain(Kind::Digest), what);
+        self.on_all(InstanceIndex(0), Op::plain(Kind::Digests), what);
     }
 }
 

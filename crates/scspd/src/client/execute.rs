@@ -135,7 +135,11 @@ impl Place<'_> {
                     self.instances().map(|at| shard.kv_len(at).unwrap_or(0)),
                 );
             }
-            Kind::Digest => self.digest(out),
+            Kind::Digests => {
+                let totals = self.instances().flat_map(|at| self.digest(at, false));
+                push_numbers(out, totals);
+            }
+            Kind::Digest { all } => push_numbers(out, self.digest(at, all)),
             Kind::Clients { .. }
             | Kind::Kill(_)
             | Kind::Peers { .. }
@@ -337,21 +341,10 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Live records of each instance and their digest.
-    fn digest(&self, out: &mut Vec<u8>) {
-        let totals = self
-            .instances()
-            .zip(&self.hub.setup.instances)
-            .flat_map(|(at, instance)| {
-                let (entries, digest) = self.shard.store(at).digest(instance.profile, |entry| {
-                    let expired = entry
-                        .expires
-                        .is_some_and(|expires| expires <= self.now.time);
-                    !entry.flags.withdrawn && !expired
-                });
-                [entries as u64, digest]
-            });
-        push_numbers(out, totals);
+    /// The shard's number of records of an instance, and their digest.
+    fn digest(&self, at: InstanceIndex, all: bool) -> [u64; 2] {
+        let (entries, digest) = self.shard.digest(self.now, at, all);
+        [entries as u64, digest]
     }
 
     fn instances(&self) -> impl Iterator<Item = InstanceIndex> + use<> {

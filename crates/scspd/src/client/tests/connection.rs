@@ -40,7 +40,7 @@ const SCRIPT: &[(&str, &str)] = &[
         "*4\r\n$10\r\nappendonly\r\n$2\r\nno\r\n$9\r\ndatabases\r\n$1\r\n2\r\n",
     ),
     ("CONFIG GET nothing", "*0\r\n"),
-    ("COMMAND COUNT", ":41\r\n"),
+    ("COMMAND COUNT", ":42\r\n"),
     ("CLIENT REPLY SKIP", ""),
     ("PING", ""),
     ("PING", "+PONG\r\n"),

@@ -290,6 +290,7 @@ fn d_09_held_groups_answer_loading() {
             "SCSP.PURGE clients a",
             "SCSP.GET clients a",
             "SCSP.SCAN clients 0",
+            "SCSP.DIGEST clients",
         ] {
             assert_eq!(
                 world.line(conn, line),

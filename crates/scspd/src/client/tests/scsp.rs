@@ -112,6 +112,47 @@ fn groups_and_digest() {
     assert_eq!(digests[0], digests[2]);
 }
 
+/// Goal: the digest of one group is what SCSP.GROUPS shows; withdrawals count only with ALL; it does
+/// not depend on how records are spread, and changes with each of them.
+#[test]
+fn digest_of_a_group() {
+    let mut seen = Vec::new();
+    for workers in [1, 2, 4] {
+        let mut world = World::new(workers);
+        let conn = world.open(0);
+        let empty = "*2\r\n:0\r\n$16\r\n0000000000000000\r\n";
+        assert_eq!(world.line(conn, "SCSP.DIGEST other"), empty);
+        for number in 0..20 {
+            world.line(conn, &format!("SCSP.PUBLISH other r{number} b{number}"));
+        }
+        let full = world.line(conn, "SCSP.DIGEST other");
+        assert_eq!(world.line(conn, "SCSP.DIGEST other ALL"), full);
+        world.line(conn, "SCSP.PURGE other r3");
+        let live = world.line(conn, "SCSP.DIGEST other");
+        let all = world.line(conn, "SCSP.DIGEST other all");
+        assert!(full.starts_with("*2\r\n:20\r\n$16\r\n"), "{full}");
+        assert!(live.starts_with("*2\r\n:19\r\n$16\r\n"), "{live}");
+        assert!(all.starts_with("*2\r\n:20\r\n$16\r\n"), "{all}");
+        let digest = |reply: &str| reply.split("\r\n").nth(3).unwrap().to_owned();
+        assert_ne!(digest(&full), digest(&live));
+        assert_ne!(digest(&full), digest(&all));
+        let groups = world.line(conn, "SCSP.GROUPS");
+        assert!(groups.contains(&digest(&live)), "{groups}");
+        seen.push((full, live, all));
+        assert_eq!(world.line(conn, "SCSP.DIGEST clients"), empty);
+        assert_eq!(
+            world.line(conn, "SCSP.DIGEST nope"),
+            "-ERR no group 'nope', known groups: clients, other\r\n"
+        );
+        assert_eq!(
+            world.line(conn, "SCSP.DIGEST other some"),
+            "-ERR syntax error\r\n"
+        );
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0], seen[2]);
+}
+
 /// Goal: the control thread answers about health and neighbours, and resets one.
 #[test]
 fn status_and_peers() {
