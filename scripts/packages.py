@@ -8,63 +8,24 @@ different or refused, 2 bad usage, 3 a hub is not reachable. Python's standard l
 """
 
 import argparse
-import socket
 import sys
 import time
+
+from resp import Connection, ErrorReply, Refused
 
 KEY_LEN_MAX = 255
 VALUE_LEN_MAX = 8192
 # Commands sent before their replies are read: small enough that the requests of one batch fit the socket
 # buffers, so that neither side waits for the other.
 BATCH_LEN = 256
-REPLY_TIMEOUT_SECS = 30
 # How long nothing may change before the load counts as stuck.
 STALL_SECS = 30
 POLL_SECS = 0.1
 SHOWN_MAX = 5
 
 
-class Refused(Exception):
-    """An error reply of the hub, or one that breaks the protocol."""
-
-
-class ErrorReply(str):
-    """One error reply; part of a batch, so not raised where it is read."""
-
-
-class Hub:
-    """One pipelined connection."""
-
-    def __init__(self, address):
-        self.address = "%s:%d" % address
-        self.socket = socket.create_connection(address, timeout=REPLY_TIMEOUT_SECS)
-        self.reader = self.socket.makefile("rb")
-
-    def batch(self, commands):
-        """Sends all commands at once; returns their replies in order."""
-        self.socket.sendall(b"".join(encode(command) for command in commands))
-        return [self.reply() for _ in commands]
-
-    def reply(self):
-        line = self.reader.readline()
-        if not line.endswith(b"\r\n"):
-            raise ConnectionError("connection closed by the hub")
-        mark, rest = line[:1], line[1:-2]
-        if mark == b"+":
-            return rest
-        if mark == b"-":
-            return ErrorReply(rest.decode(errors="replace"))
-        if mark == b":":
-            return int(rest)
-        if mark == b"$":
-            length = int(rest)
-            if length < 0:
-                return None
-            octets = self.reader.read(length + 2)
-            if len(octets) != length + 2 or not octets.endswith(b"\r\n"):
-                raise ConnectionError("connection closed by the hub")
-            return octets[:-2]
-        raise Refused(f"{self.address}: not a reply of the Redis protocol: {line[:40]!r}")
+class Hub(Connection):
+    """The key-value side of one hub."""
 
     def size(self):
         """Number of keys, or None while the hub holds commands back."""
@@ -81,13 +42,6 @@ class Hub:
             if time.monotonic() > deadline:
                 raise Refused(f"{self.address}: still LOADING after {STALL_SECS} s")
             time.sleep(POLL_SECS)
-
-
-def encode(command):
-    parts = [b"*%d\r\n" % len(command)]
-    for word in command:
-        parts.append(b"$%d\r\n%s\r\n" % (len(word), word))
-    return b"".join(parts)
 
 
 def batches(items):

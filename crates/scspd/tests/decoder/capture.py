@@ -1,7 +1,7 @@
 """Frames of classic pcap files, and the SCSP packets in them.
 
 Ethernet and Linux cooked captures (both versions); UDP over IPv4 and IPv6 with fragments put together;
-RFC-native LLC/SNAP frames. UDP checksums are not looked at: between virtual interfaces they are not filled in.
+RFC-native LLC/SNAP frames. UDP checksums are not looked at: virtual interfaces leave them out.
 """
 
 import ipaddress
@@ -11,12 +11,16 @@ from dataclasses import dataclass
 # Magic number, as read in the byte order it tells, and the units of the fraction in a second.
 MAGICS = {0xA1B2C3D4: 1_000_000, 0xA1B23C4D: 1_000_000_000}
 ETHERNET, COOKED, COOKED_2 = 1, 113, 276
-ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
+ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_ARP = 0x0800, 0x86DD, 0x0806
 # What a cooked header says of a frame with a length instead of a type.
 COOKED_LLC = 0x0004
 ETHERTYPE_MIN = 0x0600
 LLC_SNAP = bytes.fromhex("aaaa0300005e0005")
 UDP, IPV6_FRAGMENT = 17, 44
+FRAGMENT = "fragments"
+# What kernels send of themselves between servers on a link.
+KERNEL = {"arp", "icmp", "igmp", "icmpv6"}
+IP_PROTOCOLS = {1: "icmp", 2: "igmp", 58: "icmpv6"}
 IPV6_EXTENSIONS = {0, 43, 60}
 UDP_HEADER_LEN = 8
 
@@ -91,7 +95,7 @@ def frames(path):
 
 
 class Assembly:
-    """Takes frames in order, gives the SCSP datagrams in them."""
+    """Takes frames in order, gives the SCSP datagrams in them; of other frames the name of what they are."""
 
     def __init__(self, port):
         self.port = port
@@ -99,7 +103,7 @@ class Assembly:
         self.partial = {}
 
     def feed(self, frame):
-        """The datagram that the frame completes, or None."""
+        """The datagram that the frame completes, or a name."""
         kind, payload, source, target = _network(frame)
         try:
             if kind == ETHERTYPE_IPV4:
@@ -112,7 +116,7 @@ class Assembly:
             scsp = _strip_padding(frame, kind, payload)
             multicast = bool(int(target[:2] or "0", 16) & 1)
             return Datagram(frame, source, target, scsp, "llc", False, multicast)
-        return None
+        return "arp" if kind == ETHERTYPE_ARP else f"type {kind:#06x}"
 
     def leftovers(self):
         """Frames whose datagram never became whole."""
@@ -124,7 +128,7 @@ class Assembly:
         if total > len(packet) or length < 20:
             raise BadFrame(f"IPv4 length {total} in {len(packet)} octets")
         if packet[9] != UDP:
-            return None
+            return IP_PROTOCOLS.get(packet[9], f"ip protocol {packet[9]}")
         source, target = (str(ipaddress.IPv4Address(packet[at : at + 4])) for at in (12, 16))
         payload = packet[length:total]
         offset, more = 8 * (fragment & 0x1FFF), bool(fragment & 0x2000)
@@ -147,7 +151,7 @@ class Assembly:
                 size = 0
             at += 8 * (size + 1)
         if following != UDP:
-            return None
+            return IP_PROTOCOLS.get(following, f"ip protocol {following}")
         name = (source, target, ident, 6)
         payload = packet[at:end]
         return self._datagram(frame, "udp6", source, target, payload, name, offset, more)
@@ -157,10 +161,10 @@ class Assembly:
         if not whole:
             frame, payload = self._put_together(frame, payload, name, offset, more)
             if payload is None:
-                return None
+                return FRAGMENT
         from_port, to_port, length, _ = struct.unpack("!4H", payload[:UDP_HEADER_LEN])
         if self.port not in (from_port, to_port):
-            return None
+            return f"udp port {to_port}"
         if length != len(payload):
             raise BadFrame(f"UDP length {length} in {len(payload)} octets")
         is_multicast = ipaddress.ip_address(target).is_multicast

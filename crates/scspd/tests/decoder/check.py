@@ -42,8 +42,10 @@ def examine(frame, assembly, keys, options, talk, report):
     """One frame."""
     try:
         datagram = assembly.feed(frame)
-        if datagram is None:
-            report.others += 1
+        if isinstance(datagram, str):
+            report.others[datagram] += 1
+            if options.alone and datagram not in {capture.FRAGMENT, *capture.KERNEL}:
+                report.blame(frame, f"{datagram} has no business here")
             return
         packet = scsp.decode(datagram.payload, keys, options.authenticated)
     except (capture.BadFrame, scsp.Malformed) as error:
@@ -73,7 +75,7 @@ class Report:
         self.octets = Counter()
         self.records = Counter()
         self.traits = Counter()
-        self.others = 0
+        self.others = Counter()
         self.violations = []
 
     def add(self, datagram, packet):
@@ -95,8 +97,9 @@ class Report:
         print(f"{'message':<12} {'packets':>8} {'records':>8} {'octets':>10}")
         for kind in scsp.TYPES.values():
             print(f"{kind:<12} {self.packets[kind]:>8} {self.records[kind]:>8} {self.octets[kind]:>10}")
-        traits = [f"{count} {trait}" for trait, count in sorted(self.traits.items()) if count]
-        print(", ".join(traits + [f"{self.others} other frames", f"{len(self.violations)} violations"]))
+        traits = [*sorted(self.traits.items()), *sorted(self.others.items())]
+        traits.append(("violations", len(self.violations)))
+        print(", ".join(f"{count} {trait}" for trait, count in traits if count or trait == "violations"))
         for violation in self.violations[:shown]:
             print(violation)
         if len(self.violations) > shown:
@@ -116,6 +119,9 @@ def arguments(words):
         help="verify MACs; SECRET as hex:... or text:...",
     )  # fmt: skip
     parser.add_argument("--authenticated", action="store_true", help="refuse packets without a MAC")
+    parser.add_argument(
+        "--alone", action="store_true", help="refuse frames of anybody but servers and kernels"
+    )
     parser.add_argument("--slack", type=float, default=0.0, metavar="S", help="tolerance of times (0)")
     parser.add_argument(
         "--csus-retransmit", type=float, default=1.0, metavar="S", help="configured interval (1)"

@@ -442,7 +442,7 @@ class Captures(unittest.TestCase):
         for order in "<>":
             status, output = self.run_on([self.ethernet(0x800, packet)], order=order)
             self.assertEqual(status, 0, output)
-            self.assertIn("1 udp4, 0 other frames, 0 violations", output)
+            self.assertIn("\n1 udp4, 0 violations", output)
         cooked = struct.pack("!HHH8sH", 4, 1, 6, b"", 0x800) + packet
         self.assertEqual(self.run_on([cooked], link_type=113)[0], 0)
         cooked = struct.pack("!HHIHBB8s", 0x800, 0, 1, 1, 4, 6, b"") + packet
@@ -496,7 +496,10 @@ class Captures(unittest.TestCase):
         dns = self.ethernet(0x800, self.ipv4(self.udp(b"x", port=53)))
         status, output = self.run_on([good, arp, dns])
         self.assertEqual(status, 0, output)
-        self.assertIn("2 other frames", output)
+        self.assertIn("1 udp4, 1 arp, 1 udp port 53, 0 violations", output)
+        status, output = self.run_on([good, arp, dns], "--alone")
+        self.assertEqual(status, 1)
+        self.assertIn("frame 3 (1700000000.000002): udp port 53 has no business here", output)
 
     def test_nothing_seen_is_a_failure(self):
         status, output = self.run_on([])

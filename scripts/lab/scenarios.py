@@ -1,0 +1,326 @@
+"""What the lab tries. Each scenario is one function; its first line says what must hold.
+
+Scenarios build on a `Bench`, start the hubs, and end with `converged`: identical digests and every key read
+back from every hub. What was sent is judged by the decoder afterwards.
+"""
+
+from .bench import Bench
+from .failure import Failure
+
+SCENARIOS = {}
+
+
+def scenario(function):
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+@scenario
+def line(bench: Bench):
+    """Four hubs in a line: writes at both ends, overwrites, deletions and short lives reach everybody."""
+    hubs = bench.line(4)
+    bench.start()
+    bench.aligned()
+    first = bench.write(hubs[0], "first", 300)
+    bench.write(hubs[3], "last", 300)
+    bench.converged()
+    bench.write(hubs[3], "first", 100)
+    bench.delete(hubs[1], first[100:200])
+    hubs[2].call("SET", "short", "life", "PX", "1500")
+    bench.expected[b"short"] = None
+    bench.converged()
+
+
+@scenario
+def cold_start(bench: Bench):
+    """Hubs that held records before they met align: pages of summaries, then everything is solicited."""
+    hubs = bench.line(3)
+    for wire in bench.wires:
+        wire.lose(100)
+    for hub in hubs:
+        hub.group["boot_hold"] = "1s"
+    bench.start()
+    for hub in hubs:
+        bench.until(f"{hub.name} serves", 20, lambda: None if hub.digest() else "still held")
+        bench.write(hub, hub.name, 500)
+    for wire in bench.wires:
+        wire.lose(0)
+    bench.converged()
+
+
+@scenario
+def ipv6(bench: Bench):
+    """The same over IPv6."""
+    hubs = bench.line(3, version=6)
+    bench.decoder_options = ["--mtu", "1500"]
+    bench.start()
+    bench.aligned()
+    bench.write(hubs[0], "six", 200)
+    bench.write(hubs[2], "large", 3, size=20_000)
+    bench.converged()
+
+
+@scenario
+def mesh_with_loss(bench: Bench):
+    """A mesh of four that loses 10 to 30 % in both directions converges under writes from everywhere."""
+    hubs = bench.mesh(4)
+    for wire, percent in zip(bench.wires, (10, 15, 20, 25, 30, 20)):
+        wire.lose(percent)
+    bench.start()
+    bench.aligned()
+    for hub in hubs:
+        bench.write(hub, hub.name, 200)
+    for hub in hubs:
+        bench.write(hub, "shared", 50)
+    bench.converged()
+    bench.assert_lost()
+
+
+@scenario
+def cut_cable(bench: Bench):
+    """A line whose middle link goes down and comes back: what both sides wrote meanwhile is joined."""
+    hubs = bench.line(4)
+    bench.start()
+    bench.aligned()
+    bench.write(hubs[0], "before", 100)
+    bench.converged()
+    middle = bench.wires[1]
+    bench.unplug(middle)
+    bench.peer_is(hubs[1], 1, alignment="down")
+    bench.peer_is(hubs[2], 0, alignment="down")
+    _write_on_both_sides(bench, hubs)
+    bench.plug(middle)
+    bench.converged()
+
+
+@scenario
+def cut_silently(bench: Bench):
+    """The same without notice: packets vanish, so the hubs must find out by missing Hellos (H-07)."""
+    hubs = bench.line(4)
+    bench.start()
+    bench.aligned()
+    bench.write(hubs[0], "before", 100)
+    bench.converged()
+    middle = bench.wires[1]
+    middle.lose(100)
+    bench.peer_is(hubs[1], 1, hello="waiting")
+    bench.peer_is(hubs[2], 0, hello="waiting")
+    _write_on_both_sides(bench, hubs)
+    middle.lose(0)
+    bench.converged()
+    # Once more, shorter than a Hello can be missed: retransmissions alone must do.
+    middle.lose(100)
+    bench.write(hubs[0], "during", 20)
+    middle.lose(0)
+    bench.converged()
+
+
+def _write_on_both_sides(bench, hubs):
+    bench.write(hubs[0], "left", 100)
+    bench.write(hubs[3], "right", 100)
+    bench.converged(*hubs[:2], without="right:")
+    bench.converged(*hubs[2:], without="left:")
+    # The same keys on both sides: the later write wins.
+    bench.write(hubs[0], "both", 50)
+    bench.write(hubs[3], "both", 50)
+    bench.delete(hubs[3], [f"before:{number}".encode() for number in range(50)])
+
+
+@scenario
+def crash(bench: Bench):
+    """A hub that is killed and started anew comes back to what it wrote, and to what it missed."""
+    hubs = bench.mesh(3)
+    bench.start()
+    bench.aligned()
+    keys = bench.write(hubs[2], "mine", 200)
+    bench.write(hubs[0], "yours", 200)
+    bench.converged()
+    bench.crash(hubs[2])
+    bench.delete(hubs[0], keys[:50])
+    bench.write(hubs[1], "missed", 100)
+    bench.converged(*hubs[:2])
+    bench.restart(hubs[2])
+    bench.converged()
+    # Its own sequences go on from where they were (CSU-20): new values win everywhere.
+    bench.write(hubs[2], "mine", 100)
+    bench.converged()
+
+
+@scenario
+def one_way(bench: Bench):
+    """A link that carries one direction only is noticed by both ends, and used again once it carries both."""
+    one, other = bench.line(2)
+    (wire,) = bench.wires
+    bench.start()
+    bench.aligned()
+    bench.write(one, "before", 50)
+    bench.converged()
+    wire.lose_towards(one, 100)
+    bench.peer_is(one, 0, hello="waiting")
+    bench.peer_is(other, 0, hello="unidirectional")
+    bench.write(one, "unheard", 50)
+    bench.write(other, "unsaid", 50)
+    wire.lose_towards(one, 0)
+    bench.converged()
+    wire.lose_towards(other, 30)
+    bench.write(one, "one", 200)
+    bench.write(other, "other", 200)
+    bench.converged()
+    bench.assert_lost()
+
+
+@scenario
+def large_records(bench: Bench):
+    """Records beyond the packet limit travel in fragments (D-14), also when some get lost."""
+    hubs = bench.line(3)
+    bench.start()
+    bench.aligned()
+    bench.write(hubs[0], "huge", 3, size=60_000)
+    bench.write(hubs[2], "large", 10, size=5_000)
+    bench.write(hubs[1], "small", 100)
+    bench.converged()
+    for wire in bench.wires:
+        wire.lose(5)
+    bench.write(hubs[0], "again", 10, size=12_000)
+    bench.converged()
+    bench.assert_lost()
+
+
+@scenario
+def small_mtu(bench: Bench):
+    """Links of 576 octets: many small packets, none above the limit unless it holds a single record."""
+    hubs = bench.line(3, mtu=576)
+    bench.decoder_options = ["--mtu", "576"]
+    bench.start()
+    bench.aligned()
+    bench.write(hubs[0], "a", 300, size=100)
+    bench.write(hubs[2], "b", 20, size=1_000)
+    bench.converged()
+
+
+@scenario
+def restart_from_disk(bench: Bench):
+    """A hub that starts from its data directory serves what it held, with nobody to ask (snapshots)."""
+    hubs = bench.line(2)
+    for hub in hubs:
+        hub.server["data_dir"] = f"{bench.folder}/{hub.name}.data"
+        hub.group["boot_hold"] = "1s"
+    bench.start()
+    bench.aligned()
+    bench.write(hubs[0], "kept", 500)
+    keys = bench.write(hubs[1], "deleted", 100)
+    bench.converged()
+    bench.delete(hubs[1], keys)
+    bench.converged()
+    bench.gone(*hubs)
+    for hub in hubs:
+        hub.stop()
+    hubs[0].start()
+    bench.back(hubs[0])
+    bench.until("h1 serves alone", 20, lambda: None if hubs[0].digest() else "still held")
+    bench.write(hubs[0], "alone", 50)
+    bench.restart(hubs[1])
+    bench.converged()
+
+
+def _multicast(bench, group, bind, address):
+    """Four hubs on a bridge; one Hello and one request for all of them (H-10, CSU-14)."""
+    hubs = bench.segment(4)
+    for hub in hubs:
+        hub.links["lan"] = {"kind": "multicast", "bind": bind, "group": group, "interface": "eth0"}
+        hub.peers = [
+            {"address": address.format(other), "link": "lan"}
+            for other, peer in enumerate(hubs, start=1)
+            if peer is not hub
+        ]
+    _on_a_segment(bench, hubs)
+
+
+def _on_a_segment(bench, hubs):
+    bench.start()
+    bench.aligned()
+    for hub in hubs:
+        bench.write(hub, hub.name, 100)
+    bench.converged()
+    for wire in bench.wires:
+        wire.lose(15)
+    for hub in hubs:
+        bench.write(hub, f"lossy-{hub.name}", 100)
+    bench.converged()
+    bench.assert_lost()
+    for wire in bench.wires:
+        wire.lose(0)
+    # A cable is pulled at the switch: the hub loses its carrier, the others lose the hub.
+    bench.unplug(bench.wires[0])
+    for index in range(3):
+        bench.peer_is(hubs[0], index, alignment="down")
+    bench.peer_is(hubs[1], 0, alignment="down")
+    bench.write(hubs[0], "parted", 50)
+    bench.write(hubs[3], "together", 50)
+    bench.converged(*hubs[1:], without="parted:")
+    bench.plug(bench.wires[0])
+    bench.converged()
+    bench.crash(hubs[3])
+    bench.write(hubs[1], "fewer", 50)
+    bench.converged(*hubs[:3])
+    bench.restart(hubs[3])
+    bench.converged()
+
+
+@scenario
+def multicast_ipv4(bench: Bench):
+    """A multicast group on a bridge, with losses, a pulled cable and a crash."""
+    _multicast(bench, "239.255.23.34:2334", "0.0.0.0:2334", "10.1.0.{}:2334")
+
+
+@scenario
+def multicast_ipv6(bench: Bench):
+    """The same over IPv6."""
+    _multicast(bench, "[ff05::2334]:2334", "[::]:2334", "[fd00:1::{}]:2334")
+
+
+@scenario
+def ethernet(bench: Bench):
+    """RFC-native LLC/SNAP frames between MAC addresses, with losses, a pulled cable and a crash."""
+    hubs = bench.segment(4)
+    macs = {hub: hub.namespace.mac("eth0") for hub in hubs}
+    for hub in hubs:
+        hub.links["raw"] = {"kind": "ethernet", "interface": "eth0"}
+        hub.peers = [{"address": macs[peer], "link": "raw"} for peer in hubs if peer is not hub]
+    _on_a_segment(bench, hubs)
+
+
+@scenario
+def authentication(bench: Bench):
+    """Every packet carries a MAC, which the decoder verifies; keys roll over under traffic without a loss."""
+    hubs = bench.line(3)
+    old = {"algorithm": "hmac-md5-128", "secret": "text:the old secret of the lab"}
+    new = {"algorithm": "hmac-sha-256-128", "secret": "text:the new secret of the lab"}
+    bench.decoder_options = ["--authenticated"]
+    for spi, key in ((256, old), (257, new)):
+        bench.decoder_options += ["--key", f"{spi}:{key['algorithm']}:{key['secret']}"]
+    for hub in hubs:
+        for peer in hub.peers:
+            peer["auth"] = "require"
+            peer["keys"] = [{"spi": 256, "direction": "both", **old}]
+    bench.start()
+    bench.aligned()
+    bench.write(hubs[0], "old", 100)
+    bench.converged()
+    # First everybody verifies both keys, then everybody signs with the new one, then the old one goes.
+    for keys in (
+        [{"spi": 256, "direction": "both", **old}, {"spi": 257, "direction": "receive", **new}],
+        [{"spi": 256, "direction": "receive", **old}, {"spi": 257, "direction": "both", **new}],
+        [{"spi": 257, "direction": "both", **new}],
+    ):
+        for hub in hubs:
+            for peer in hub.peers:
+                peer["keys"] = keys
+            bench.write(hub, f"step-{keys[0]['spi']}-{len(keys)}-{hub.name}", 30)
+            hub.reload()
+            bench.write(hub, f"after-{keys[0]['spi']}-{len(keys)}-{hub.name}", 30)
+        bench.converged()
+    for hub in hubs:
+        for peer in hub.peer_states():
+            if peer["abnormal"]:
+                raise Failure(f"{hub.name}: {peer['peer']} had {peer['abnormal']} abnormal events")
