@@ -75,6 +75,8 @@ class Bench:
         self.away = []
         self.absent_since = {}
         self.decoder_options = []
+        # What the decoder's table must name: proof that the scenario was about what it says.
+        self.must_see = []
 
     # Building.
 
@@ -235,6 +237,16 @@ class Bench:
         sizes = {hub.name: hub.call("DBSIZE") for hub in hubs}
         return None if set(sizes.values()) == {live} else f"{live} keys are expected: {sizes}"
 
+    def same_records(self, group, live):
+        """Every hub has this many live records of the group, and the same ones, withdrawn ones included."""
+
+        def why_not():
+            found = {hub.name: (hub.digest(group=group), hub.digest("ALL", group=group)) for hub in self.hubs}
+            right = len(set(found.values())) == 1 and all(each[0][0] == live for each in found.values())
+            return None if right else f"{live} are expected: {found}"
+
+        self.until(f"hubs hold the same records of {group}", CONVERGE_SECS, why_not)
+
     @staticmethod
     def _read_back(hub, expected):
         keys = list(expected)
@@ -296,6 +308,9 @@ class Bench:
         output = decoder.stdout + decoder.stderr
         if decoder.returncode:
             raise Failure(f"the decoder does not accept what was sent:\n{output}")
+        for trait in self.must_see:
+            if f" {trait}," not in output:
+                raise Failure(f"the decoder saw nothing {trait}:\n{output}")
         return output
 
     def evidence(self):

@@ -1,7 +1,6 @@
 """One scspd in its namespace."""
 
 import os
-import signal
 import subprocess
 
 from resp import Connection, Refused
@@ -37,7 +36,9 @@ class Hub:
         # Neighbours meet on both backends.
         self.backend = "poll" if number % 2 == 0 else "auto"
         self.links = {}
-        self.group = {"name": GROUP, "protocol": "kv", "id": 1, **TIMERS}
+        self.group = {"name": GROUP, "protocol": "kv", "id": 1}
+        # Further groups with the same neighbours.
+        self.more_groups = []
         self.peers = []
         self.process = None
         self.connection = None
@@ -50,11 +51,12 @@ class Hub:
         parts = [
             ("[server]", self.server),
             *((f"[link.{name}]", link) for name, link in self.links.items()),
-            ("[[group]]", self.group),
         ]
-        for peer in self.peers:
-            parts.append(("[[group.peer]]", {k: v for k, v in peer.items() if k != "keys"}))
-            parts += [("[[group.peer.key]]", key) for key in peer.get("keys", [])]
+        for group in [self.group, *self.more_groups]:
+            parts.append(("[[group]]", {**TIMERS, **group}))
+            for peer in self.peers:
+                parts.append(("[[group.peer]]", {k: v for k, v in peer.items() if k != "keys"}))
+                parts += [("[[group.peer.key]]", key) for key in peer.get("keys", [])]
         parts += [
             ("[client]", {"listen": [f"unix:{self.socket}"]}),
             ("[admin]", {"listen": "127.0.0.1:9144"}),
@@ -89,11 +91,6 @@ class Hub:
                 stderr=log,
                 start_new_session=True,
             )
-
-    def reload(self):
-        """Takes over a changed configuration."""
-        self.write_config()
-        self.process.send_signal(signal.SIGHUP)
 
     def assert_running(self):
         if self.process is not None and self.process.poll() is not None:
@@ -135,7 +132,7 @@ class Hub:
 
     def peer_states(self):
         """What SCSP.PEERS says, one dictionary for each neighbour."""
-        peers = self.call("SCSP.PEERS", GROUP)
+        peers = self.call("SCSP.PEERS")
         return [
             {peer[at].decode(): plain(peer[at + 1]) for at in range(0, len(peer), 2)} for peer in peers
         ]
@@ -154,11 +151,11 @@ class Hub:
             return f"{self.name}: {error}"
         return None
 
-    def digest(self, *options):
+    def digest(self, *options, group=GROUP):
         """What SCSP.DIGEST says; None while the hub holds commands back or is not there."""
         self.assert_running()
         try:
-            return tuple(self.call("SCSP.DIGEST", GROUP, *options))
+            return tuple(self.call("SCSP.DIGEST", group, *options))
         except Refused as error:
             if "LOADING" in str(error):
                 return None

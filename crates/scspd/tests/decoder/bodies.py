@@ -18,6 +18,17 @@ def faults(protocol, key, body):
     return list(check(key, body)) if check else []
 
 
+def life_ms(protocol, body):
+    """How long a record has left, and in which steps that is said; None where it has no end."""
+    if protocol == KV and len(body) >= 8:
+        flags, left_ms = struct.unpack("!HI", body[2:8])
+        return (left_ms, 1) if flags & KV_HAS_LIFE else None
+    if protocol == NHRP and len(body) >= 24:
+        (left_s,) = struct.unpack("!H", body[22:24])
+        return 1000 * left_s, 1000
+    return None
+
+
 def _unpack(layout, body):
     size = struct.calcsize("!" + layout)
     return struct.unpack("!" + layout, body[:size]) if len(body) >= size else None

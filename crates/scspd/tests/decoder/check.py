@@ -87,7 +87,9 @@ class Report:
         self.traits["fragmented"] += datagram.is_fragmented
         self.traits["multicast"] += datagram.is_multicast
         self.traits["to all"] += packet.is_to_all
-        self.traits["authenticated"] += packet.spi is not None
+        self.traits["for a family"] += packet.family != 0
+        if packet.spi is not None:
+            self.traits[f"with SPI {packet.spi}"] += 1
 
     def blame(self, frame, text):
         self.violations.append(f"{frame.place} ({frame.time_ns / NS:.6f}): {text}")

@@ -8,6 +8,7 @@ server's step needs the step of its neighbour that allows it.
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+import bodies
 from packet import CA, CSU_REPLY, CSU_REQUEST, CSUS, FLAG_I, FLAG_M, FLAG_O, HELLO, SEQ_PURGE
 
 NS = 1_000_000_000
@@ -27,6 +28,14 @@ class Named:
 
     time_ns: int
     good_ns: int
+
+
+@dataclass
+class Life:
+    """How long a record had left when a server came to know it."""
+
+    time_ns: int
+    left_ms: int
 
 
 @dataclass
@@ -78,6 +87,8 @@ class Conversation:
         self.senders = defaultdict(set)
         # (key, originator) that a server asked for, by instance and server.
         self.solicited = defaultdict(set)
+        # By instance, server, key, originator and sequence.
+        self.lives = {}
         # What went to all.
         self.broadcast = set()
 
@@ -235,6 +246,7 @@ class Conversation:
                 if not self._was_away(packet.sender, 0, time_ns):
                     packet.blame("CSU-07", f"{_shown(record)} after sequence {before}")
             self._hops(packet, record)
+            self._life(time_ns, packet, record, receiver)
             way.sent[name] += 1
             way.seq_last[name] = seq
             way.seq_min[name] = min(seq, way.seq_min.get(name, seq))
@@ -258,6 +270,28 @@ class Conversation:
         if record.hops >= highest and record.name not in self.solicited[(packet.instance, me)]:
             text = f"{_shown(record)} has hop count {record.hops}, it came with {highest or 'none'}"
             packet.blame("CSU-16", text)
+
+    def _life(self, time_ns, packet, record, receiver):
+        """K-03, N-03: what is left shrinks with time, on the way and in storage; it never grows (D-21)."""
+        life = None if record.seq == SEQ_PURGE else bodies.life_ms(packet.instance[0], record.body)
+        if life is None:
+            return
+        left_ms, step_ms = life
+        name = (*record.name, record.seq)
+        mine, theirs = (packet.instance, packet.sender, *name), (packet.instance, receiver, *name)
+        known = self.lives.get(mine)
+        if known is None and record.originator == packet.sender:
+            known = self.lives[mine] = Life(time_ns, left_ms)
+        if known is not None:
+            if left_ms > known.left_ms:
+                packet.blame("D-21", f"{_shown(record)} has {left_ms} ms left, it had {known.left_ms}")
+            over_ms = left_ms - known.left_ms + (time_ns - known.time_ns) / 1e6
+            if over_ms > step_ms + self.slack_ns / 1e6:
+                packet.blame("K-03", f"{_shown(record)} lives {over_ms:.0f} ms longer than it was to")
+        # Which of several copies the receiver took is not on the wire: the longest-lived one may be.
+        other = self.lives.get(theirs)
+        if other is None or left_ms > other.left_ms:
+            self.lives[theirs] = Life(time_ns, left_ms)
 
     @staticmethod
     def _reply(packet, way, back):

@@ -392,6 +392,16 @@ class Conversations(unittest.TestCase):
         asked += [request(A, C, summary(key=b"b", originator=B, hops=16, body=BODY))]
         self.blamed(self.ALIGNED + third + asked)
 
+    def test_lives_shrink(self):
+        def living(left_ms):
+            body = struct.pack("!BBHIQ", 1, 0, 1, left_ms, 1_700_000_000_000 << 16)
+            return [request(A, B, summary(body=body, hops=2))]
+
+        self.blamed(self.ALIGNED + living(5000) + living(4000))
+        self.blamed(self.ALIGNED + living(5000) + living(5001), "D-21", "K-03")
+        self.blamed(self.ALIGNED + living(5000) + living(4990), "K-03", gap_s=0.1)
+        self.blamed(self.ALIGNED + living(5000) + living(4990), gap_s=0.1, slack_s=0.2)
+
     def test_requests_to_all(self):
         self.blamed(self.ALIGNED + [request(A, ALL)], multicast=True)
         self.blamed(self.ALIGNED + [request(A, ALL)], "CSU-14")
