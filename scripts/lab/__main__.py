@@ -4,8 +4,11 @@ import argparse
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
+
+from resp import Refused
 
 from .bench import Bench, Skipped
 from .failure import Failure
@@ -45,7 +48,7 @@ def attempt(name, options):
     except Skipped as reason:
         result = "skipped"
         say(name, f"skipped: {reason}")
-    except Failure as failure:
+    except (Failure, Refused, OSError, subprocess.SubprocessError) as failure:
         say(name, f"FAILED: {failure}", "\n".join(bench.evidence()))
         print(f"to try again: scripts/lab.sh --seed {options.seed} {name}", flush=True)
     finally:
