@@ -224,7 +224,7 @@ class Bench:
         among = hubs or self.hubs
         self.until("hubs hold the same", seconds, lambda: self._why_different(among, live))
         if not hubs:
-            self.aligned()
+            self.aligned(seconds=seconds)
         for hub in among:
             self._read_back(hub, expected)
 
