@@ -32,6 +32,7 @@ def main(words=None):
     except (OSError, capture.NotACapture) as error:
         sys.stderr.write(f"decoder: {error}\n")
         return 2
+    talk.finish()
     for path in options.captures:
         for frame in assembly[path].leftovers():
             report.blame(frame, "D-14: a fragmented datagram is not whole")
@@ -54,9 +55,6 @@ def examine(frame, assembly, keys, options, talk, report):
     check_size(datagram, packet, options.mtu)
     talk.feed(frame.time_ns, packet, datagram.target, datagram.is_multicast)
     report.add(datagram, packet)
-    for fault in packet.faults:
-        source, target = datagram.source, datagram.target
-        report.blame(frame, f"{scsp.TYPES[packet.kind]} {source} > {target}: {fault}")
 
 
 def check_size(datagram, packet, mtu):
@@ -76,10 +74,12 @@ class Report:
         self.records = Counter()
         self.traits = Counter()
         self.others = Counter()
+        self.judged = []
         self.violations = []
 
     def add(self, datagram, packet):
         kind = scsp.TYPES[packet.kind]
+        self.judged.append((datagram, packet))
         self.packets[kind] += 1
         self.octets[kind] += len(datagram.payload)
         self.records[kind] += len(packet.records)
@@ -92,17 +92,22 @@ class Report:
             self.traits[f"with SPI {packet.spi}"] += 1
 
     def blame(self, frame, text):
-        self.violations.append(f"{frame.place} ({frame.time_ns / NS:.6f}): {text}")
+        self.violations.append((frame.time_ns, f"{frame.place} ({frame.time_ns / NS:.6f}): {text}"))
 
     def finish(self, shown):
         """Prints everything; the exit status."""
+        for datagram, packet in self.judged:
+            who = f"{scsp.TYPES[packet.kind]} {datagram.source} > {datagram.target}"
+            for fault in packet.faults:
+                self.blame(datagram.frame, f"{who}: {fault}")
+        self.violations.sort()
         print(f"{'message':<12} {'packets':>8} {'records':>8} {'octets':>10}")
         for kind in scsp.TYPES.values():
             print(f"{kind:<12} {self.packets[kind]:>8} {self.records[kind]:>8} {self.octets[kind]:>10}")
         traits = [*sorted(self.traits.items()), *sorted(self.others.items())]
         traits.append(("violations", len(self.violations)))
         print(", ".join(f"{count} {trait}" for trait, count in traits if count or trait == "violations"))
-        for violation in self.violations[:shown]:
+        for _, violation in self.violations[:shown]:
             print(violation)
         if len(self.violations) > shown:
             print(f"... and {len(self.violations) - shown} more")

@@ -5,6 +5,7 @@ that it arrived, so only causes are checked: an acknowledgement needs a record t
 server's step needs the step of its neighbour that allows it.
 """
 
+import bisect
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
@@ -77,6 +78,7 @@ class Conversation:
         self.hellos = {}
         # A Hello is about a family (H-14), else about an instance: its subject.
         self.families = set()
+        self.interval = 0
         self.greeted = set()
         # By subject, sender and the one named; the senders by subject and the one named.
         self.named = {}
@@ -89,8 +91,14 @@ class Conversation:
         self.solicited = defaultdict(set)
         # By instance, server, key, originator and sequence.
         self.lives = {}
-        # What went to all.
-        self.broadcast = set()
+        # When each record last went to all, by instance, sender, key, originator and sequence.
+        self.broadcast = {}
+        # When an adjacency changed, as far as Hellos and negotiations show it, in order of time.
+        self.changes = []
+        # Last list of receivers, by subject and sender.
+        self.heard = {}
+        # Packets that sent a record to all once more: the packet, its times, the record.
+        self.repeated = []
 
     def feed(self, time_ns, packet, target, is_multicast):
         """Takes in a packet; what was wrong with it goes to its faults."""
@@ -113,6 +121,15 @@ class Conversation:
         elif packet.kind == CSUS:
             self._csus(time_ns, packet, way, back)
 
+    def finish(self):
+        """Judges what could not be judged before the end."""
+        for packet, before_ns, time_ns, record in self.repeated:
+            # The Hello that shows a change follows within its interval.
+            until_ns = time_ns + self.slack_ns + NS * self.interval
+            at = bisect.bisect_left(self.changes, before_ns)
+            if at == len(self.changes) or self.changes[at] > until_ns:
+                packet.blame("CSU-14", f"{_shown(record)} sent to all once more")
+
     def _ways(self, packet, receiver):
         there = (packet.instance, packet.sender, receiver)
         back = (packet.instance, receiver, packet.sender)
@@ -128,6 +145,10 @@ class Conversation:
         subject = packet.family or packet.instance
         if packet.family:
             self.families.add(packet.family)
+        self.interval = max(self.interval, packet.interval)
+        if self.heard.get((subject, packet.sender)) != sorted(packet.heard):
+            self.heard[(subject, packet.sender)] = sorted(packet.heard)
+            self.changes.append(time_ns)
         name = (subject, packet.sender, target)
         last = self.hellos.get(name)
         if last and not self._was_away(packet.sender, last.time_ns, time_ns):
@@ -174,6 +195,7 @@ class Conversation:
                 packet.blame("CA-02", f"starts at {seq}, {max(way.ca_asked)} was used before")
             way.ca_asked[seq] = flags
             way.negotiating_ns, way.exchanged = time_ns, False
+            self.changes.append(time_ns)
             return
         if bool(flags & FLAG_M) != (packet.sender > packet.receiver):
             packet.blame("CA-04", "M is for the larger id alone")
@@ -222,14 +244,15 @@ class Conversation:
             packet.blame("CSU-01", "sent before the exchange of summaries was over")
 
     def _to_all(self, time_ns, packet, is_multicast):
-        """CSU-14: once to all; resends name a receiver."""
+        """CSU-14: once to all, since resends name a receiver; anew only where an adjacency changed: what
+        others were to pass on may have been lost with them."""
         if not is_multicast:
             packet.blame("CSU-14", "receiver id of all on a link for two")
         for record in packet.records:
             name = (packet.instance, packet.sender, *record.name, record.seq)
             if name in self.broadcast:
-                packet.blame("CSU-14", f"{_shown(record)} sent to all once more")
-            self.broadcast.add(name)
+                self.repeated.append((packet, self.broadcast[name], time_ns, record))
+            self.broadcast[name] = time_ns
         subjects = self._subjects(packet)
         neighbours = set().union(*(self.listeners[(each, packet.sender)] for each in subjects))
         for receiver in neighbours:
