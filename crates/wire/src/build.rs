@@ -3,6 +3,7 @@
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::authentication::Signer;
 use crate::checksum::seal;
 use crate::extensions::{EXTENSION_END, Extension, Extensions};
 use crate::ids::{CaSeq, FamilyId, ProtocolId, ServerGroupId};
@@ -15,6 +16,7 @@ use crate::packet::MessageType;
 use crate::record::{
     Records, Summaries, SummaryFields, encode_record, encode_summary, record_len, summary_len,
 };
+use crate::vendor::{Item, encode_items, items_len};
 
 /// Longest packet: its size travels in 16 bits.
 const PACKET_LEN_MAX: usize = u16::MAX as usize;
@@ -195,6 +197,11 @@ impl<'b> Builder<'b> {
         fits
     }
 
+    /// Keeps room for the signature of [`finish_signed`](Self::finish_signed).
+    pub fn reserve_signature(&mut self, signer: &Signer<'_>) -> bool {
+        self.reserve(signer.value_len())
+    }
+
     /// Octets left for records.
     #[inline]
     pub fn room(&self) -> usize {
@@ -311,32 +318,78 @@ impl<'b> Builder<'b> {
     /// type, or for type 2 its vendor, is there already, there are
     /// [`EXTENSIONS_MAX`](crate::EXTENSIONS_MAX), or the value is too short for its type.
     pub fn push_extension(&mut self, code: u16, value: &[u8]) -> bool {
-        let start = self.extensions_start.unwrap_or(self.len);
-        let len = EXTENSION_HEADER_LEN + value.len();
-        let (Ok(extension), Ok(value_len)) =
-            (Extension::new(code, value), u16::try_from(value.len()))
-        else {
+        let Ok(extension) = Extension::new(code, value) else {
             return false;
         };
-        // The end marker must still fit behind.
-        let fits = self.len + len + EXTENSION_HEADER_LEN <= self.buf.len();
-        let written = &self.buf[start..self.len];
-        if code == EXTENSION_END
-            || !fits
-            || !Extensions::admits(written, self.extension_count, &extension)
+        self.claim_extension(&extension, value.len())
+            .is_some_and(|out| {
+                out.copy_from_slice(value);
+                true
+            })
+    }
+
+    /// Appends our own vendor-private extension with these items. Also `false` as
+    /// [`push_extension`](Self::push_extension), and for a value beyond 255 octets.
+    pub fn push_items(&mut self, items: &[Item<'_>]) -> bool {
+        if items
+            .iter()
+            .any(|item| u8::try_from(item.value.len()).is_err())
         {
             return false;
         }
-        self.write_extension(code, value_len, value);
+        self.claim_extension(&Extension::OWN_VENDOR, items_len(items))
+            .is_some_and(|out| {
+                encode_items(out, items);
+                true
+            })
+    }
+
+    /// The octets of a new extension's value, or nothing.
+    fn claim_extension(
+        &mut self,
+        extension: &Extension<'_>,
+        value_len: usize,
+    ) -> Option<&mut [u8]> {
+        let (code, start) = (extension.code(), self.extensions_start.unwrap_or(self.len));
+        let wire_len = u16::try_from(value_len).ok()?;
+        // The end marker must still fit behind.
+        let fits = self.len + value_len + 2 * EXTENSION_HEADER_LEN <= self.buf.len();
+        let written = &self.buf[start..self.len];
+        if code == EXTENSION_END
+            || !fits
+            || !Extensions::admits(written, self.extension_count, extension)
+        {
+            return None;
+        }
+        self.write_extension_header(code, wire_len);
         self.extensions_start = Some(start);
         self.extension_count += 1;
-        true
+        let at = self.len;
+        self.len += value_len;
+        Some(&mut self.buf[at..self.len])
     }
 
     /// Fills in count, sizes and checksum; returns the packet's octets, at the buffer's start.
     pub fn finish(mut self) -> usize {
+        let len = self.close();
+        seal(&mut self.buf[..len]);
+        len
+    }
+
+    /// The same with a signature behind all other extensions (X-03, D-08).
+    ///
+    /// # Panics
+    /// When there is no room for it: [`reserve_signature`](Self::reserve_signature) comes first.
+    pub fn finish_signed(mut self, signer: &Signer<'_>) -> usize {
+        let len = self.close();
+        let signed = signer.sign(self.buf, len);
+        signed.expect("room for the signature is kept")
+    }
+
+    /// Fills in everything but the checksum; the packet's octets.
+    fn close(&mut self) -> usize {
         if self.extensions_start.is_some() {
-            self.write_extension(EXTENSION_END, 0, &[]);
+            self.write_extension_header(EXTENSION_END, 0);
         }
         self.common().record_count = U16::new(self.record_count);
         let size = wire_u16(self.len);
@@ -345,8 +398,7 @@ impl<'b> Builder<'b> {
         let (fixed, _) = FixedPart::mut_from_prefix(packet).expect("a packet has a fixed part");
         fixed.packet_size = size;
         fixed.extensions_start = extensions_start;
-        seal(packet);
-        packet.len()
+        self.len
     }
 
     /// Takes `len` octets for `count` records, or nothing.
@@ -373,15 +425,14 @@ impl<'b> Builder<'b> {
     }
 
     /// The caller has made sure that it fits.
-    fn write_extension(&mut self, code: u16, value_len: u16, value: &[u8]) {
+    fn write_extension_header(&mut self, code: u16, value_len: u16) {
         let header = ExtensionHeader {
             code: U16::new(code),
             value_len: U16::new(value_len),
         };
-        for part in [header.as_bytes(), value] {
-            self.buf[self.len..self.len + part.len()].copy_from_slice(part);
-            self.len += part.len();
-        }
+        let end = self.len + EXTENSION_HEADER_LEN;
+        self.buf[self.len..end].copy_from_slice(header.as_bytes());
+        self.len = end;
     }
 
     fn common(&mut self) -> &mut CommonPart {

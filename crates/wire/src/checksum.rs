@@ -4,7 +4,7 @@
 /// for the other's carry.
 const BLOCK_LEN: usize = 32;
 /// Where the fixed part keeps the checksum.
-const FIELD: core::ops::Range<usize> = 4..6;
+pub(crate) const FIELD: core::ops::Range<usize> = 4..6;
 
 /// Internet checksum over `bytes`, an odd length counting as if one 0x00 were appended.
 ///

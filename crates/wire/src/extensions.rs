@@ -1,11 +1,13 @@
 //! Extensions (RFC 2334 B.3): type, length, value, up to the End-of-Extensions marker.
 
 use core::iter::FusedIterator;
+use core::ops::Range;
 
 use zerocopy::FromBytes;
 
 use crate::error::ParseError;
 use crate::layout::ExtensionHeader;
+use crate::vendor::OWN_VENDOR;
 
 /// End-of-Extensions: length 0, the packet's last octets (W-09).
 pub(crate) const EXTENSION_END: u16 = 0;
@@ -53,6 +55,15 @@ pub struct Extension<'a> {
 }
 
 impl<'a> Extension<'a> {
+    /// Our own vendor-private extension, without its data.
+    pub(crate) const OWN_VENDOR: Extension<'static> = Extension {
+        kind: ExtensionKind::Vendor {
+            oui: OWN_VENDOR,
+            data: &[],
+        },
+        value: &OWN_VENDOR,
+    };
+
     /// Extension type.
     #[inline]
     pub const fn code(&self) -> u16 {
@@ -105,6 +116,21 @@ fn split_first(bytes: &[u8]) -> Result<Option<(Extension<'_>, &[u8])>, ParseErro
         .split_at_checked(usize::from(header.value_len.get()))
         .ok_or(ParseError::ExtensionTruncated)?;
     Ok(Some((Extension::new(header.code.get(), value)?, rest)))
+}
+
+/// SPI of the first authentication extension, and where in `bytes` its MAC is. Looks no further
+/// than octets that are no extension.
+pub(crate) fn find_authentication(bytes: &[u8]) -> Option<(u32, Range<usize>)> {
+    let mut rest = bytes;
+    for _ in 0..EXTENSIONS_MAX {
+        let (extension, after) = split_first(rest).ok()??;
+        if let ExtensionKind::Authentication { spi, mac } = extension.kind {
+            let end = bytes.len() - after.len();
+            return Some((spi, end - mac.len()..end));
+        }
+        rest = after;
+    }
+    None
 }
 
 /// Checked extensions of a packet, in their order.

@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod authentication;
 mod build;
 pub mod checksum;
 mod error;
@@ -17,7 +18,9 @@ mod layout;
 mod message;
 mod packet;
 mod record;
+mod vendor;
 
+pub use authentication::{Algorithm, Authentication, MAC_LEN_MAX, MacKey, Signer};
 pub use build::{Builder, Header, HelloFields, overhead};
 pub use checksum::{checksum, verify};
 pub use error::ParseError;
@@ -36,3 +39,4 @@ pub use record::{
     Record, RecordWalk, Records, Summaries, Summary, SummaryFields, SummaryWalk, encode_record,
     encode_summary, record_len, set_hop_count, summary_len,
 };
+pub use vendor::{Item, ItemKind, Items, OWN_VENDOR, VendorError, items_len};

@@ -4,10 +4,11 @@ use core::time::Duration;
 
 use zerocopy::FromBytes;
 
+use crate::authentication::Authentication;
 use crate::build::Header;
 use crate::checksum::verify;
 use crate::error::ParseError;
-use crate::extensions::Extensions;
+use crate::extensions::{Extensions, find_authentication};
 use crate::ids::{CaSeq, FamilyId, ProtocolId, ServerGroupId};
 use crate::layout::{CaPrefix, CommonPart, FIXED_LEN, FixedPart, HelloPrefix, VERSION};
 use crate::message::{Ca, CaFlags, CsuReply, CsuRequest, Csus, Hello, Message, Receivers};
@@ -194,6 +195,21 @@ impl<'a> Envelope<'a> {
                 .map(|prefix| FamilyId(prefix.family.get())),
             _ => None,
         }
+    }
+
+    /// The authentication extension, found before the rest is checked: whether the sender is who it
+    /// seems to be comes before what it says (D-08, D-02). `None` as well when what stands before
+    /// it is malformed.
+    pub fn authentication(&self) -> Option<Authentication<'a>> {
+        let (_, Tail(extensions)) = self.split_body().ok()?;
+        let extensions = extensions?;
+        let (spi, mac) = find_authentication(extensions)?;
+        let start = self.bytes.len() - extensions.len();
+        Some(Authentication::new(
+            spi,
+            self.bytes,
+            start + mac.start..start + mac.end,
+        ))
     }
 
     /// Checks all that is left, once; the returned views cannot fail.
