@@ -5,6 +5,7 @@
 //! with [`Control::handle_timeouts`] at [`Control::next_deadline`]. Messages come first: the answer
 //! to a packet may be on its way to a shard before the shard knows that it may take it in.
 
+mod auth;
 mod boot;
 mod exchange;
 mod hellos;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use scsp_wire::{CaSeq, Envelope, FamilyId, Message, ServerId};
 
 use crate::alignment::{self, Alignment, Role};
+use crate::auth::AuthFailure;
 use crate::hello;
 use crate::message::{Abnormal, ToControl, ToShard};
 use crate::setup::{DcsIndex, Destination, InstanceIndex, Setup, ShardIndex};
@@ -95,6 +97,24 @@ pub enum Notice {
         dcs: DcsIndex,
         /// What happened.
         cause: Abnormal,
+        /// How often.
+        count: u64,
+    },
+    /// Packets that seemed to be of the neighbour failed authentication and were dropped.
+    Unauthenticated {
+        /// The neighbour.
+        dcs: DcsIndex,
+        /// Why.
+        failure: AuthFailure,
+        /// How many.
+        count: u64,
+    },
+    /// No key is valid for sending to the neighbour.
+    NoSendKey {
+        /// The neighbour.
+        dcs: DcsIndex,
+        /// A packet was not sent; otherwise it went unsigned.
+        withheld: bool,
     },
     /// The boot hold of an instance is over (D-09).
     Released {
@@ -154,6 +174,8 @@ pub struct Control {
     notices: VecDeque<Notice>,
     /// Packets not taken in, by what was wrong with them.
     ignored: u64,
+    /// Packets not sent for want of a key.
+    withheld: u64,
 }
 
 impl Control {
@@ -182,6 +204,7 @@ impl Control {
             messages: VecDeque::new(),
             notices: VecDeque::new(),
             ignored: 0,
+            withheld: 0,
         };
         control.release_due(now.time);
         control
@@ -189,14 +212,22 @@ impl Control {
 
     /// The operator resets a neighbour, in all instances of its family (H-14).
     pub fn handle_clear(&mut self, now: Now, dcs: DcsIndex) {
-        self.handle_abnormal(now, dcs, Abnormal::Cleared);
+        self.handle_abnormal(now, dcs, None, Abnormal::Cleared, 1);
     }
 
     /// Takes in a message of shard cores.
     pub fn handle_message(&mut self, now: Now, message: ToControl) {
         match message {
             ToControl::Packet { dcs, shard, bytes } => self.handle_packet(now, dcs, shard, bytes),
-            ToControl::Abnormal { dcs, cause } => self.handle_abnormal(now, dcs, cause),
+            ToControl::Abnormal {
+                dcs,
+                epoch,
+                cause,
+                count,
+            } => self.handle_abnormal(now, dcs, Some(epoch), cause, count),
+            ToControl::Unauthenticated { dcs, epoch, counts } => {
+                self.handle_unauthenticated(now, dcs, epoch, counts);
+            }
             ToControl::Page {
                 dcs,
                 epoch,

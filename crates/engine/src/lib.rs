@@ -16,17 +16,20 @@
 //! | `shard/group.rs`, `control/mesh.rs` | multipoint links: records sent once, meshes | 2.3 |
 //! | `shard.rs`, `shard/` | the `Shard` core: CSU Requests, Replies and CSUS, client operations | 2.2.3, 2.3, 2.4 |
 //! | `message.rs` | what cores say to each other | |
+//! | `auth.rs` | which key signs and which one verifies | B.3.1 |
 //! | `setup.rs` | configuration of the cores | |
 
 #![forbid(unsafe_code)]
 
 pub mod alignment;
+pub mod auth;
 pub mod control;
 pub mod hello;
 pub mod message;
 pub mod setup;
 pub mod shard;
 
+pub use auth::{AuthFailure, AuthKey, AuthMode, AuthSetup, Period};
 pub use control::{Control, Notice, Outgoing, PeerStatus};
 pub use message::{CoreId, ToControl, ToShard};
 pub use scsp_cache::Time;

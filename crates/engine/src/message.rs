@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use scsp_wire::ServerId;
 
+use crate::auth::AuthFailure;
 use crate::setup::{DcsIndex, InstanceIndex, ShardIndex};
 
 /// Names a core.
@@ -24,6 +25,11 @@ pub struct Epoch(pub u32);
 pub enum Abnormal {
     /// A malformed packet (D-02).
     Malformed,
+    /// A packet that failed authentication; it resets the neighbour only where the letter is asked
+    /// for (D-03).
+    Authentication,
+    /// The neighbour announced another id than before (D-11).
+    IdChanged,
     /// A record stayed unacknowledged after `CSUReXmtMax` resends (CSU-06).
     CsuRetransmit,
     /// Solicited records did not come after `CSUSReXmtMax` resends (D-13).
@@ -34,17 +40,26 @@ pub enum Abnormal {
 
 impl Abnormal {
     /// Every cause, for metrics that exist from the start.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::Malformed,
+        Self::Authentication,
+        Self::IdChanged,
         Self::CsuRetransmit,
         Self::CsusRetransmit,
         Self::Cleared,
     ];
 
+    /// Position in [`ALL`](Self::ALL).
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
     /// Metric label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
+            Self::Authentication => "authentication",
+            Self::IdChanged => "id_changed",
             Self::CsuRetransmit => "csu_retransmit",
             Self::CsusRetransmit => "csus_retransmit",
             Self::Cleared => "cleared",
@@ -79,8 +94,21 @@ pub enum ToControl {
     Abnormal {
         /// The neighbour.
         dcs: DcsIndex,
+        /// The exchange it happened in: a later adjacency is not reset by it.
+        epoch: Epoch,
         /// What it was.
         cause: Abnormal,
+        /// How often, since the shard spoke of it last.
+        count: u64,
+    },
+    /// Packets of the neighbour failed authentication and were dropped.
+    Unauthenticated {
+        /// The neighbour.
+        dcs: DcsIndex,
+        /// The exchange.
+        epoch: Epoch,
+        /// How many since the shard spoke of it last, in the order of [`AuthFailure::ALL`].
+        counts: [u64; AuthFailure::ALL.len()],
     },
     /// Next summaries of the exchange.
     Page {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use scsp_profile::Profile;
 use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
 
+use crate::auth::AuthSetup;
+
 /// Index of an instance, one (protocol id, server group id) pair, in [`Setup::instances`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceIndex(pub u16);
@@ -139,6 +141,8 @@ pub struct DcsSetup {
     pub expected_id: Option<ServerId>,
     /// Records per CSU Request at most; 0: as many as fit.
     pub max_records: u16,
+    /// Authentication of packets from and to it.
+    pub auth: AuthSetup,
 }
 
 impl Setup {

@@ -12,10 +12,12 @@ mod group;
 mod ids;
 mod kv;
 mod originate;
+mod outcome;
 mod peer;
 mod receive;
 mod records;
 mod reoriginate;
+mod report;
 mod solicit;
 mod transmit;
 mod window;
@@ -32,7 +34,8 @@ use crate::{Now, Time};
 
 pub use kv::{Condition, KvValue, Life};
 pub use originate::Refusal;
-pub use receive::{Drop, Outcome};
+pub use outcome::Outcome;
+pub use receive::Drop;
 pub use records::RecordView;
 pub use transmit::DATAGRAM_LEN_MAX;
 
@@ -96,6 +99,10 @@ pub struct PacketCounters {
     pub sent: [u64; 5],
     /// Packets dropped, by [`Drop`].
     pub dropped: [u64; Drop::COUNT],
+    /// Packets not sent, since no key was valid for them.
+    pub withheld: u64,
+    /// Packets with own vendor-private data that cannot be read.
+    pub vendor_malformed: u64,
 }
 
 /// One instance's part of a shard.
@@ -245,6 +252,9 @@ impl Shard {
             let dcs = DcsIndex(u16::try_from(index).expect("checked when configured"));
             self.resend_overdue(now, dcs);
             self.solicit_overdue(now, dcs);
+            self.report_due(now, dcs);
+            let peer = &mut self.peers[index];
+            peer.retry_at = peer.retry_at.filter(|at| now.time < *at);
         }
         self.pay_debts(now);
     }
@@ -271,6 +281,8 @@ impl Shard {
                     peer.solicit
                         .sent_at
                         .map(|at| at.saturating_add(instance.csus_retransmit)),
+                    peer.reports.next_due(),
+                    peer.retry_at,
                 ]
             });
         let groups = self.groups.iter().map(Group::next_due);

@@ -200,6 +200,18 @@ pub(crate) struct Peer {
     rest: Map<String, Json>,
 }
 
+impl Peer {
+    /// The abnormal events that happened, by cause: `malformed 1, cleared 2`.
+    pub(crate) fn events(&self) -> String {
+        let happened = self.rest.iter().filter_map(|(name, count)| {
+            let cause = name.strip_prefix("abnormal_")?;
+            let count = count.as_u64().or_else(|| count.as_str()?.parse().ok())?;
+            (count > 0).then(|| format!("{cause} {count}"))
+        });
+        happened.collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl From<Fields> for Peer {
     fn from(mut fields: Fields) -> Self {
         Self {

@@ -52,7 +52,10 @@ fn peers() -> Vec<u8> {
             ("role", "master"),
             ("queue", "3"),
             ("requests", "0"),
-            ("abnormal", "1"),
+            ("abnormal", "3"),
+            ("abnormal_malformed", "1"),
+            ("abnormal_authentication", "2"),
+            ("abnormal_cleared", "0"),
         ]),
         map3(&[
             ("group", "more"),
@@ -238,9 +241,9 @@ fn peers_in_both_forms() {
         ("SCSP.PEERS more", array([])),
     ]);
     let table = "\
-GROUP    PEER            ID        HELLO          ALIGNMENT  SINCE  LAST-HELLO  ROLE    QUEUE  REQUESTS  ABNORMAL
-clients  127.0.0.2:2334  10.0.0.2  bidirectional  aligned    5m12s        1.2s  master      3         0         1
-more     127.0.0.3:2334  -         waiting        down          0s           -  -           0         0         0
+GROUP    PEER            ID        HELLO          ALIGNMENT  SINCE  LAST-HELLO  ROLE    QUEUE  REQUESTS  ABNORMAL  EVENTS
+clients  127.0.0.2:2334  10.0.0.2  bidirectional  aligned    5m12s        1.2s  master      3         0         3  authentication 2, malformed 1
+more     127.0.0.3:2334  -         waiting        down          0s           -  -           0         0         0  -
 ";
     assert_eq!(ask(&hub, "peers"), done(table));
     assert_eq!(ask(&hub, "--json peers more"), done("[]\n"));
@@ -248,7 +251,8 @@ more     127.0.0.3:2334  -         waiting        down          0s           -  
     assert!(
         out.contains(concat!(
             r#""alignment":"aligned","since":312,"last_hello":1.25,"role":"master","queue":3,"#,
-            r#""requests":0,"abnormal":1}"#
+            r#""requests":0,"abnormal":3,"abnormal_authentication":"2","abnormal_cleared":"0","#,
+            r#""abnormal_malformed":"1"}"#
         )),
         "{out}"
     );

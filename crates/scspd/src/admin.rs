@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use scsp_engine::message::Abnormal;
 use scsp_engine::{Control, InstanceIndex, Now};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -139,6 +140,11 @@ pub fn status(hub: &Hub, control: &Control, now: Now) -> Value {
                 "queue": worker(|dcs| dcs.queue.get()),
                 "requests": worker(|dcs| dcs.requests.get()),
                 "abnormal": peer.abnormal.iter().sum::<u64>(),
+                "abnormal_events": Abnormal::ALL
+                    .into_iter()
+                    .zip(peer.abnormal)
+                    .map(|(cause, count)| (cause.label().to_owned(), count.into()))
+                    .collect::<serde_json::Map<_, _>>(),
             })
         })
         .collect();

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::connectivity::{Change, Connectivity, Opened};
 use crate::directory::Directory;
 use crate::hub::Hub;
+use crate::log::Notices;
 use crate::mesh::{Doorbell, Inbox, Outbox};
 use crate::message::{Executed, Message};
 use crate::metrics::Metrics;
@@ -111,6 +112,7 @@ impl ControlThread {
         ));
         let mut signals = Signals::new()?;
         let mut metrics = Metrics::new(&self.hub);
+        let mut notices = Notices::default();
         let doorbell = Arc::clone(self.inbox.doorbell());
         let Doorbell::Control(notify) = &*doorbell else {
             unreachable!("the control thread has a control doorbell")
@@ -120,7 +122,7 @@ impl ControlThread {
         let now = self.clock.now();
         let changes = connectivity.look(now.time);
         self.apply(now, changes);
-        self.settle(&mut metrics);
+        self.settle(&mut metrics, &mut notices);
         std::mem::replace(&mut self.on_ready, Box::new(|| {}))();
         let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
@@ -131,7 +133,10 @@ impl ControlThread {
                 () = notify.notified() => {}
                 () = sleep_until(self.clock, deadline) => {}
                 Some(request) = requested.recv() => self.answer(request, &mut metrics),
-                _ = upkeep.tick() => metrics.collect(&self.hub, &self.control, self.clock.now()),
+                _ = upkeep.tick() => {
+                    metrics.collect(&self.hub, &self.control, self.clock.now());
+                    notices.flush(self.clock.time(), &self.hub);
+                }
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
                 _ = signals.hangup.recv() => {
@@ -156,7 +161,7 @@ impl ControlThread {
             {
                 self.control.handle_timeouts(now);
             }
-            self.settle(&mut metrics);
+            self.settle(&mut metrics, &mut notices);
         }
         info!("stopping");
         serving.abort();
@@ -209,7 +214,7 @@ impl ControlThread {
     }
 
     /// Carries out what the core wants.
-    fn settle(&mut self, metrics: &mut Metrics) {
+    fn settle(&mut self, metrics: &mut Metrics, notices: &mut Notices) {
         while let Some(packet) = self.control.poll_transmit() {
             let (link, to) = self.hub.destination(packet.to);
             let code = packet.bytes.get(1).copied().unwrap_or_default();
@@ -228,7 +233,7 @@ impl ControlThread {
         let mut noticed = false;
         while let Some(notice) = self.control.poll_notice() {
             metrics.notice(&self.hub, &notice);
-            crate::log::notice(&self.hub, &notice);
+            notices.notice(self.clock.time(), &self.hub, &notice);
             noticed = true;
         }
         if noticed {

@@ -387,6 +387,7 @@ fn engine_setup(
             datagram_limit: limits[peer.link].datagram,
             expected_id: peer.expected_id,
             max_records: peer.max_records,
+            auth: scsp_engine::AuthSetup::default(),
         })
         .collect();
     let link_setup = |reach: &Reach| LinkSetup {

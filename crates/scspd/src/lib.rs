@@ -33,5 +33,6 @@ pub mod metrics;
 pub mod reach;
 pub mod sockets;
 pub mod stats;
+pub mod throttle;
 pub mod watch;
 pub mod worker;

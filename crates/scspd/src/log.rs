@@ -2,12 +2,14 @@
 
 use std::io::IsTerminal;
 
-use scsp_engine::{DcsIndex, Notice, alignment, hello};
+use scsp_engine::message::Abnormal;
+use scsp_engine::{AuthFailure, DcsIndex, Notice, Time, alignment, hello};
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, PeerAddress};
 use crate::hub::Hub;
+use crate::throttle::Throttle;
 
 /// Starts logging to standard error; `RUST_LOG` wins over the configured level.
 pub fn start(config: &Log) {
@@ -23,8 +25,85 @@ pub fn start(config: &Log) {
     }
 }
 
-/// One line for each notice: adjacency changes at `info`, machine edges at `debug`.
-pub fn notice(hub: &Hub, notice: &Notice) {
+/// What a neighbour, or who pretends to be it, can cause over and over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Fault {
+    Abnormal(Abnormal),
+    Unauthenticated(AuthFailure),
+    NoSendKey { withheld: bool },
+    UnexpectedId,
+    UnexpectedFamily,
+    DuplicateId,
+}
+
+impl Fault {
+    /// The fault a notice speaks of, how often, and of whom.
+    fn of(notice: &Notice) -> Option<(DcsIndex, Self, u64)> {
+        Some(match *notice {
+            Notice::Abnormal { dcs, cause, count } => (dcs, Self::Abnormal(cause), count),
+            Notice::Unauthenticated {
+                dcs,
+                failure,
+                count,
+            } => (dcs, Self::Unauthenticated(failure), count),
+            Notice::NoSendKey { dcs, withheld } => (dcs, Self::NoSendKey { withheld }, 1),
+            Notice::UnexpectedId { dcs, .. } => (dcs, Self::UnexpectedId, 1),
+            Notice::UnexpectedFamily { dcs, .. } => (dcs, Self::UnexpectedFamily, 1),
+            Notice::DuplicateId { dcs } => (dcs, Self::DuplicateId, 1),
+            Notice::Hello { .. }
+            | Notice::Alignment { .. }
+            | Notice::SuspectedDuplicateId { .. }
+            | Notice::Released { .. } => return None,
+        })
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Abnormal(cause) => cause.label(),
+            Self::Unauthenticated(failure) => failure.label(),
+            Self::NoSendKey { .. } => "no key valid for sending",
+            Self::UnexpectedId => "unexpected id",
+            Self::UnexpectedFamily => "unexpected family",
+            Self::DuplicateId => "duplicate id",
+        }
+    }
+}
+
+/// The log lines of notices; those of faults at a limited rate.
+#[derive(Debug, Default)]
+pub struct Notices {
+    faults: Throttle<(DcsIndex, Fault)>,
+}
+
+impl Notices {
+    /// Says what a notice says, unless it was said of this neighbour a moment ago.
+    pub fn notice(&mut self, now: Time, hub: &Hub, notice: &Notice) {
+        let suppressed = match Fault::of(notice) {
+            None => Some(0),
+            Some((dcs, fault, count)) => self.faults.admit(now, (dcs, fault), count),
+        };
+        if let Some(suppressed) = suppressed {
+            say(hub, notice, suppressed);
+        }
+    }
+
+    /// Says what was held back; to be called every few seconds.
+    pub fn flush(&mut self, now: Time, hub: &Hub) {
+        for ((dcs, fault), suppressed) in self.faults.overdue(now) {
+            let (group, peer) = names(hub, dcs);
+            warn!(group, %peer, cause = fault.label(), suppressed, "repeated");
+        }
+    }
+}
+
+fn names(hub: &Hub, dcs: DcsIndex) -> (&str, &PeerAddress) {
+    let peer = &hub.peers[dcs.index()];
+    (&hub.groups[peer.group.index()].name, &peer.address)
+}
+
+/// One line for each notice: adjacency changes at `info`, machine edges at `debug`; after
+/// `suppressed` ones of the same kind that were not worth a line.
+fn say(hub: &Hub, notice: &Notice, suppressed: u64) {
     let group = |dcs: DcsIndex| {
         hub.groups[hub.peers[dcs.index()].group.index()]
             .name
@@ -79,8 +158,29 @@ pub fn notice(hub: &Hub, notice: &Notice) {
                 "neighbour announces another family than configured; its Hellos are ignored"
             );
         }
-        Notice::Abnormal { dcs, cause } => {
-            warn!(group = group(dcs), peer = %peer(dcs), cause = cause.label(), "abnormal event");
+        Notice::Abnormal { dcs, cause, count } => {
+            warn!(
+                group = group(dcs), peer = %peer(dcs), cause = cause.label(), count, suppressed,
+                "abnormal event"
+            );
+        }
+        Notice::Unauthenticated {
+            dcs,
+            failure,
+            count,
+        } => {
+            warn!(
+                group = group(dcs), peer = %peer(dcs), reason = failure.label(), count, suppressed,
+                "authentication failed"
+            );
+        }
+        Notice::NoSendKey { dcs, withheld } => {
+            let (group, peer) = names(hub, dcs);
+            if withheld {
+                error!(group, %peer, suppressed, "no key is valid for sending: nothing is sent");
+            } else {
+                warn!(group, %peer, suppressed, "no key is valid for sending: packets go unsigned");
+            }
         }
         Notice::Released { instance } => {
             info!(

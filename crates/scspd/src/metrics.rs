@@ -135,12 +135,16 @@ impl Metrics {
         let dropped = |reason: &'static str, count| {
             counter!("scsp_packets_dropped_total", "reason" => reason).absolute(count);
         };
+        let malformed = sum(hub, |worker| &worker.vendor_malformed);
+        counter!("scsp_vendor_extensions_malformed_total").absolute(malformed);
         for (at, reason) in Refused::labels().enumerate() {
             dropped(reason, sum(hub, |worker| &worker.packets_dropped[at]));
         }
         dropped("unknown_peer", sum(hub, |worker| &worker.unknown_peer));
         dropped("own_packet", sum(hub, |worker| &worker.own));
         dropped("ignored", control.ignored());
+        let withheld = sum(hub, |worker| &worker.packets_withheld) + control.withheld();
+        dropped("withheld", withheld);
         dropped("datagram_truncated", io(|io| &io.truncated));
         dropped(
             "send_failed",

@@ -114,6 +114,10 @@ pub struct WorkerStats {
     pub packets_sent: [Cell; 5],
     /// Packets dropped by the shard, by reason.
     pub packets_dropped: [Cell; Drop::COUNT],
+    /// Packets that the shard did not send for want of a key.
+    pub packets_withheld: Cell,
+    /// Packets with own vendor-private data that cannot be read.
+    pub vendor_malformed: Cell,
     /// Packets from addresses that are no neighbour's, or naming an unknown instance (D-02).
     pub unknown_peer: Cell,
     /// Own packets that came back by multicast.
@@ -165,6 +169,8 @@ impl WorkerStats {
             packets_received: Default::default(),
             packets_sent: Default::default(),
             packets_dropped: std::array::from_fn(|_| Cell::default()),
+            packets_withheld: Cell::default(),
+            vendor_malformed: Cell::default(),
             unknown_peer: Cell::default(),
             own: Cell::default(),
             busy_nanos: Cell::default(),
@@ -180,7 +186,11 @@ impl WorkerStats {
             received,
             sent,
             dropped,
+            withheld,
+            vendor_malformed,
         } = shard.packets();
+        self.packets_withheld.set(*withheld);
+        self.vendor_malformed.set(*vendor_malformed);
         publish_all(&self.packets_received, received);
         publish_all(&self.packets_sent, sent);
         publish_all(&self.packets_dropped, dropped);

@@ -6,8 +6,8 @@ use scsp_cache::KeyHasher;
 use scsp_engine::message::ToShard;
 use scsp_engine::shard::{DATAGRAM_LEN_MAX, shard_of};
 use scsp_engine::{
-    Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup, Now, Setup,
-    Shard, ShardIndex, Time, ToControl,
+    AuthSetup, Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup,
+    Now, Setup, Shard, ShardIndex, Time, ToControl,
 };
 use scsp_profile::{KvBody, Profile};
 use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
@@ -252,6 +252,7 @@ impl Hub {
                 datagram_limit: DATAGRAM_LEN_MAX,
                 expected_id: plan.expect_ids.then(|| plan.hubs[neighbour.hub].id),
                 max_records: plan.max_records,
+                auth: AuthSetup::default(),
             })
         });
         Setup {

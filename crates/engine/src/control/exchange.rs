@@ -11,7 +11,7 @@ use crate::message::{Epoch, Page, ToShard};
 use crate::setup::{DcsIndex, Destination, ShardIndex};
 use crate::shard::split_by_shard;
 
-use super::{Control, Notice, Outgoing};
+use super::{Control, Notice};
 
 /// M, I and O off.
 const NO_FLAGS: CaFlags = CaFlags {
@@ -68,7 +68,8 @@ impl Control {
             self.setup.lsid.as_bytes().len(),
             id.as_bytes().len(),
         );
-        let page_octets = limit.saturating_sub(fixed);
+        let room = self.setup.dcs[dcs.index()].auth.room();
+        let page_octets = limit.saturating_sub(fixed + room);
         self.tell_all(|| ToShard::Exchange {
             dcs,
             epoch,
@@ -80,7 +81,7 @@ impl Control {
             initialize: true,
             more: true,
         };
-        self.send_ca(dcs, &id, flags, false);
+        self.send_ca(now, dcs, &id, flags, false);
         self.arm(now, dcs);
     }
 
@@ -135,7 +136,7 @@ impl Control {
         }
         match verdict {
             Verdict::Ignore | Verdict::Renegotiate | Verdict::RenegotiateAndJudge => {}
-            Verdict::Resend => self.repeat_ca(dcs),
+            Verdict::Resend => self.repeat_ca(now, dcs),
             Verdict::BecomeSlave => {
                 let alignment = self.alignment_mut(dcs);
                 alignment.role = Role::Slave;
@@ -221,6 +222,7 @@ impl Control {
             Role::Master if nothing_left && settled => self.enter_update(now, dcs), // CA-10
             Role::Master => {
                 self.send_ca(
+                    now,
                     dcs,
                     &id,
                     CaFlags {
@@ -232,7 +234,7 @@ impl Control {
                 self.arm(now, dcs);
             }
             Role::Slave => {
-                self.send_ca(dcs, &id, NO_FLAGS, true);
+                self.send_ca(now, dcs, &id, NO_FLAGS, true);
                 let alignment = self.alignment_mut(dcs);
                 if alignment.adopted.take_doubt() {
                     self.offer_summarized(dcs); // CA-17
@@ -260,9 +262,16 @@ impl Control {
         });
     }
 
-    /// Builds and sends a CA message and keeps it for resending. With `summaries`, those at hand
+    /// Builds and sends a CA message and keeps it for resending, not signed yet. With `summaries`, those at hand
     /// go in and O says whether more remain (D-05).
-    fn send_ca(&mut self, dcs: DcsIndex, id: &ServerId, mut flags: CaFlags, summaries: bool) {
+    fn send_ca(
+        &mut self,
+        now: Now,
+        dcs: DcsIndex,
+        id: &ServerId,
+        mut flags: CaFlags,
+        summaries: bool,
+    ) {
         let setup = Arc::clone(&self.setup);
         let instance = setup.instance_of(dcs);
         let alignment = &mut self.dcs[dcs.index()].alignment;
@@ -277,9 +286,11 @@ impl Control {
             id.as_bytes().len(),
         );
         // D-14: a summary that alone exceeds the packet limit travels in a larger packet.
+        let room = setup.dcs[dcs.index()].auth.room();
         let limit = setup.dcs[dcs.index()]
             .packet_limit
-            .max(fixed + first_len.unwrap_or(0));
+            .max(fixed + first_len.unwrap_or(0) + room)
+            - room;
         let header = Header {
             protocol: instance.protocol,
             group: instance.group,
@@ -310,8 +321,7 @@ impl Control {
         alignment.sent_more = flags.more;
         alignment.last_ca.clone_from(&bytes);
         let epoch = alignment.epoch;
-        let to = Destination::Dcs(dcs);
-        self.transmits.push_back(Outgoing { to, bytes });
+        self.transmit(now, dcs, Destination::Dcs(dcs), bytes);
         for shard in wanted {
             self.tell(shard, ToShard::NextPage { dcs, epoch });
         }
@@ -324,20 +334,19 @@ impl Control {
 
     /// `CAReXmtInterval` passed without an answer (CA-02, CA-11).
     pub(super) fn resend_ca(&mut self, now: Now, dcs: DcsIndex) {
-        self.repeat_ca(dcs);
+        self.repeat_ca(now, dcs);
         self.arm(now, dcs);
     }
 
     /// Sends the last CA once more, unless the next one is owed already: then the message that
     /// asked for it is a repetition of one that is being answered.
-    fn repeat_ca(&mut self, dcs: DcsIndex) {
+    fn repeat_ca(&mut self, now: Now, dcs: DcsIndex) {
         let alignment = &self.dcs[dcs.index()].alignment;
         if alignment.last_ca.is_empty() || alignment.owed {
             return;
         }
         let bytes = alignment.last_ca.clone();
-        let to = Destination::Dcs(dcs);
-        self.transmits.push_back(Outgoing { to, bytes });
+        self.transmit(now, dcs, Destination::Dcs(dcs), bytes);
     }
 
     /// Update Cache (2.2.3). The slave keeps its last CA (CA-15).

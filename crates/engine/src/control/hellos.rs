@@ -10,13 +10,13 @@ use scsp_wire::{
 };
 
 use crate::hello::{Edge, Event, Heard, Hello, State};
-use crate::message::Abnormal;
+use crate::message::{Abnormal, Epoch};
 use crate::setup::{DcsIndex, Destination, InstanceIndex, LinkIndex, Setup};
 use crate::shard::{DATAGRAM_LEN_MAX, EXTENSIONS_LEN_MAX};
 use crate::{Now, Time};
 
 use super::mesh::Row;
-use super::{Control, Notice, Outgoing};
+use super::{Control, Notice};
 
 /// Shortest time between two Hellos of one stream. State changes send a Hello at once so that
 /// neighbours meet without waiting for an interval; this bounds what flapping ones can cause.
@@ -184,6 +184,9 @@ impl Control {
             dead_factor: packet.dead_factor,
         };
         let edges = self.servers[at].hello.heard(now.time, heard);
+        if edges[0].is_some() {
+            self.note_abnormal(dcs, Abnormal::IdChanged, 1); // D-11
+        }
         for edge in edges {
             self.follow(now, at, edge);
         }
@@ -231,15 +234,31 @@ impl Control {
         false
     }
 
+    /// Counts an abnormal event, and says so.
+    fn note_abnormal(&mut self, dcs: DcsIndex, cause: Abnormal, count: u64) {
+        self.dcs[dcs.index()].abnormal[cause.index()] += count;
+        self.notices
+            .push_back(Notice::Abnormal { dcs, cause, count });
+    }
+
     /// An abnormal event resets the neighbour (H-11, CSU-06, D-02, D-13), and with it all instances
-    /// of its family (H-14).
-    pub(super) fn handle_abnormal(&mut self, now: Now, dcs: DcsIndex, cause: Abnormal) {
-        let peer = &mut self.dcs[dcs.index()];
-        let slot = Abnormal::ALL.iter().position(|&known| known == cause);
-        peer.abnormal[slot.expect("ALL lists every cause")] += 1;
+    /// of its family (H-14), unless it belongs to an earlier adjacency than the one that stands.
+    pub(super) fn handle_abnormal(
+        &mut self,
+        now: Now,
+        dcs: DcsIndex,
+        epoch: Option<Epoch>,
+        cause: Abnormal,
+        count: u64,
+    ) {
+        self.note_abnormal(dcs, cause, count);
+        let peer = &self.dcs[dcs.index()];
         let at = peer.server;
-        self.notices.push_back(Notice::Abnormal { dcs, cause });
-        if cause == Abnormal::Malformed && self.setup.instance_of(dcs).ignore_abnormal {
+        let is_late = self.servers[at].hello.state() == State::Bidirectional
+            && epoch.is_some_and(|epoch| epoch != peer.alignment.epoch);
+        let is_ignored =
+            cause == Abnormal::Malformed && self.setup.instance_of(dcs).ignore_abnormal;
+        if is_late || is_ignored {
             return; // D-02
         }
         let edge = self.servers[at].hello.handle(now.time, Event::Abnormal);
@@ -332,7 +351,7 @@ impl Control {
     fn send_hello(&mut self, now: Now, stream: usize) {
         let setup = Arc::clone(&self.setup);
         let own = &self.streams[stream];
-        let (to, instance) = (own.to, setup.instance_of(own.names));
+        let (to, names, instance) = (own.to, own.names, setup.instance_of(own.names));
         let heard = own
             .servers
             .iter()
@@ -352,9 +371,9 @@ impl Control {
         };
         let fixed = overhead(MessageType::Hello, header.sender.len(), first.len());
         let further = ids.iter().skip(1).map(|id| 1 + id.len());
-        let largest = setup.dcs[own.names.index()]
-            .datagram_limit
-            .min(HELLO_LEN_MAX);
+        let own = &setup.dcs[names.index()];
+        let largest = own.datagram_limit.saturating_sub(own.auth.room());
+        let largest = largest.min(HELLO_LEN_MAX);
         let needed = (fixed + further.sum::<usize>()).min(largest).max(fixed);
         let mut bytes = vec![0; needed];
         let mut builder =
@@ -366,7 +385,7 @@ impl Control {
         }
         let len = builder.finish();
         bytes.truncate(len);
-        self.transmits.push_back(Outgoing { to, bytes });
+        self.transmit(now, names, to, bytes);
         let interval = Duration::from_secs(u64::from(instance.hello_interval_secs));
         let interval = self.jitter.shorten(interval);
         let own = &mut self.streams[stream];

@@ -63,8 +63,9 @@ impl Shard {
             self.setup.lsid.as_bytes().len(),
             peer.id.map_or(0, |id| id.as_bytes().len()),
         ];
-        let around = overhead(MessageType::Ca, ids[0], ids[1]);
-        let largest = self.setup.dcs[dcs.index()].datagram_limit;
+        let setup = &self.setup.dcs[dcs.index()];
+        let around = overhead(MessageType::Ca, ids[0], ids[1]) + setup.auth.room();
+        let largest = setup.datagram_limit;
         let mut ahead = *cursor;
         while let Some(id) = store.cursor_next(&mut ahead) {
             let len = store.entry(id).summary_len();

@@ -27,6 +27,7 @@ use std::time::Duration;
 use scsp_cache::{EntryId, PeerIndex, Store};
 use scsp_wire::MessageType;
 
+use crate::auth::Signing;
 use crate::setup::{DcsIndex, InstanceIndex, LinkIndex, Setup};
 use crate::{Now, Time};
 
@@ -210,7 +211,12 @@ impl Shard {
             store, counters, ..
         } = &mut self.instances[group.instance.index()];
         let any = *group.members.first()?;
-        let frame = Frame::new(&self.setup, any, &group.receiver, group.packet_limit);
+        let signing = self.setup.signing(any, now.unix_ms);
+        if matches!(signing, Signing::Withheld) {
+            return None; // What waits is looked at again for each member.
+        }
+        let (limit, signer) = (group.packet_limit, signing.signer());
+        let frame = Frame::new(&self.setup, any, &group.receiver, limit, signer);
         let len_max = frame.record_len_max(MessageType::CsuRequest, out.len());
         let (_, first_len) = group.next(store, &self.peers, len_max)?;
         let encoder = Encoder { profile, now };
@@ -227,7 +233,7 @@ impl Shard {
             }
         }
         self.packets.sent[usize::from(MessageType::CsuRequest.code()) - 1] += 1;
-        Some(builder.finish())
+        Some(frame.finish(builder))
     }
 
     /// With whom `dcs` is meshed from now on. Those that it is not any more are owed, and so is it,

@@ -10,6 +10,7 @@ use crate::message::{BatchKind, Epoch};
 use crate::setup::InstanceIndex;
 
 use super::align::SUMMARY_HOP_COUNT;
+use super::report::Reports;
 use super::solicit::Solicit;
 use super::window::Window;
 
@@ -109,6 +110,10 @@ pub(super) struct Peer {
     /// `Control` knows that this shard wants to solicit.
     pub(super) asked_turn: bool,
     pub(super) skew_ms: i64,
+    /// When to look again whether a key is valid for what waits to be sent.
+    pub(super) retry_at: Option<Time>,
+    /// Of packets, not of an exchange.
+    pub(super) reports: Reports,
 }
 
 impl Peer {
@@ -135,6 +140,8 @@ impl Peer {
             moved_on: false,
             asked_turn: false,
             skew_ms: 0,
+            retry_at: None,
+            reports: Reports::default(),
         }
     }
 
@@ -185,5 +192,6 @@ impl Peer {
         self.opened_at = None;
         self.moved_on = false;
         self.asked_turn = false;
+        self.retry_at = None;
     }
 }

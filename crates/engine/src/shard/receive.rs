@@ -7,12 +7,13 @@ use scsp_profile::{Facts, Profile, Stamp};
 use scsp_wire::{Envelope, Message as Packet, ParseError, Record, Summary, is_broadcast};
 
 use crate::Now;
-use crate::message::{Abnormal, BatchKind, Epoch, ToControl};
+use crate::message::{BatchKind, Epoch, ToControl};
 use crate::setup::DcsIndex;
 
 use super::align::SUMMARY_HOP_COUNT;
 use super::expire::expiry;
 use super::flood::Source;
+use super::outcome::Outcome;
 use super::peer::Gate;
 use super::{Batch, Instance, Shard, ids, shard_of};
 
@@ -29,11 +30,13 @@ pub enum Drop {
     NotAligned,
     /// An id or key of a length that the protocol does not have (N-01).
     IdLength,
+    /// It failed authentication.
+    Authentication,
 }
 
 impl Drop {
     /// Number of distinct reasons.
-    pub const COUNT: usize = ParseError::REASONS.len() + 4;
+    pub const COUNT: usize = ParseError::REASONS.len() + 5;
 
     /// Position in counters.
     pub const fn index(self) -> usize {
@@ -43,55 +46,19 @@ impl Drop {
             Self::SenderId => ParseError::REASONS.len() + 1,
             Self::NotAligned => ParseError::REASONS.len() + 2,
             Self::IdLength => ParseError::REASONS.len() + 3,
+            Self::Authentication => ParseError::REASONS.len() + 4,
         }
     }
 
     /// Metric labels by [`index`](Self::index).
     pub fn labels() -> impl Iterator<Item = &'static str> {
-        ParseError::REASONS
-            .into_iter()
-            .chain(["receiver", "sender_id", "not_aligned", "id_length"])
-    }
-}
-
-/// What became of a received record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// It updated the cache.
-    Newer,
-    /// The cache held the same.
-    Duplicate,
-    /// The cache held a newer one.
-    Older,
-    /// It said that the neighbour no longer has it (CSU-11).
-    Null,
-    /// Its key or body is malformed for the protocol, or there was no room for it (CSU-04).
-    Rejected,
-}
-
-impl Outcome {
-    /// Every outcome, in the order of the counters.
-    pub const ALL: [Self; 5] = [
-        Self::Newer,
-        Self::Duplicate,
-        Self::Older,
-        Self::Null,
-        Self::Rejected,
-    ];
-
-    /// Metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Newer => "newer",
-            Self::Duplicate => "duplicate",
-            Self::Older => "older",
-            Self::Null => "null",
-            Self::Rejected => "rejected",
-        }
-    }
-
-    const fn index(self) -> usize {
-        self as usize
+        ParseError::REASONS.into_iter().chain([
+            "receiver",
+            "sender_id",
+            "not_aligned",
+            "id_length",
+            "authentication",
+        ])
     }
 }
 
@@ -116,14 +83,21 @@ impl Shard {
     pub fn handle_packet(&mut self, now: Now, dcs: DcsIndex, envelope: &Envelope<'_>) {
         let code = usize::from(envelope.message_type().code());
         self.packets.received[code - 1] += 1;
+        let Some(trust) = self.authenticate(now, dcs, envelope) else {
+            return;
+        };
         let profile = self.setup.instance_of(dcs).profile;
-        match envelope.open() {
+        let opened = envelope.open();
+        if let Ok(packet) = &opened {
+            self.look_at_items(packet);
+        }
+        match opened {
             Ok(packet)
                 if profile
                     .id_len()
                     .is_some_and(|len| !ids::all_have(len, envelope, &packet)) =>
             {
-                self.drop_malformed(dcs, Drop::IdLength);
+                self.drop_malformed(now, dcs, trust, Drop::IdLength);
             }
             Ok(packet @ (Packet::CsuRequest(_) | Packet::CsuReply(_) | Packet::Csus(_)))
                 if self.peers[dcs.index()].gate != Gate::Exchange =>
@@ -135,19 +109,10 @@ impl Shard {
                 self.tell_control(ToControl::Packet { dcs, shard, bytes });
             }
             Err(error) if error.is_attributable() => {
-                self.drop_malformed(dcs, Drop::Malformed(error));
+                self.drop_malformed(now, dcs, trust, Drop::Malformed(error));
             }
             Err(error) => self.drop_packet(Drop::Malformed(error)),
         }
-    }
-
-    /// A packet of `dcs` that can be held against it (D-02).
-    fn drop_malformed(&mut self, dcs: DcsIndex, reason: Drop) {
-        self.drop_packet(reason);
-        self.tell_control(ToControl::Abnormal {
-            dcs,
-            cause: Abnormal::Malformed,
-        });
     }
 
     /// Counts a packet that was dropped before it reached [`handle_packet`](Self::handle_packet).

@@ -13,7 +13,8 @@ use crate::setup::InstanceIndex;
 use crate::{Now, Time};
 
 use super::originate::{Originate, tombstone};
-use super::receive::{Arrival, Outcome};
+use super::outcome::Outcome;
+use super::receive::Arrival;
 use super::{Instance, Shard};
 
 /// An entry is originated again at most once in this time (D-12).

@@ -175,9 +175,12 @@ impl Shard {
         solicit.resends += 1;
         if solicit.resends > max {
             solicit.clear();
+            let epoch = self.peers[dcs.index()].epoch;
             self.tell_control(ToControl::Abnormal {
                 dcs,
+                epoch,
                 cause: Abnormal::CsusRetransmit,
+                count: 1,
             });
         } else {
             self.solicit_more(dcs);

@@ -2,11 +2,13 @@
 //! caller's buffer, bundled per DCS up to the packet limit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use scsp_cache::{EntryId, Store};
 use scsp_profile::Profile;
-use scsp_wire::{Builder, Header, MessageType, overhead};
+use scsp_wire::{Builder, Header, MessageType, Signer, overhead};
 
+use crate::auth::Signing;
 use crate::message::{Abnormal, ToControl};
 use crate::setup::{DcsIndex, Destination, Setup};
 use crate::{Now, Time};
@@ -17,6 +19,8 @@ use super::{Shard, Transmit};
 
 /// Hop count of a solicited record (D-06).
 const SOLICITED_HOP_COUNT: u16 = 1;
+/// Between two looks whether a key has become valid.
+const WITHHELD_RETRY: Duration = Duration::from_secs(1);
 /// Largest UDP payload over IPv4 (D-14).
 pub const DATAGRAM_LEN_MAX: usize = 65_507;
 
@@ -53,8 +57,13 @@ impl Shard {
         }
         let id = peer.id?;
         let setup = Arc::clone(&self.setup);
+        let signing = setup.signing(dcs, now.unix_ms);
+        if matches!(signing, Signing::Withheld) {
+            self.withhold(now, dcs);
+            return None;
+        }
         let limit = setup.dcs[dcs.index()].packet_limit;
-        let frame = Frame::new(&setup, dcs, id.as_bytes(), limit);
+        let frame = Frame::new(&setup, dcs, id.as_bytes(), limit, signing.signer());
         let peer = &mut self.peers[dcs.index()];
         let (kind, len) = if !peer.acks.is_empty() {
             (
@@ -79,6 +88,22 @@ impl Shard {
         };
         self.packets.sent[usize::from(kind.code()) - 1] += 1;
         Some(len)
+    }
+
+    /// No key is valid: nothing is sent. What answers the neighbour is given up, since it
+    /// will ask again; what it must get waits.
+    fn withhold(&mut self, now: Now, dcs: DcsIndex) {
+        let peer = &mut self.peers[dcs.index()];
+        if !peer.acks.is_empty() || !peer.nulls.is_empty() {
+            peer.acks.clear();
+            peer.nulls.clear();
+            self.packets.withheld += 1;
+        }
+        let store = &self.instances[peer.instance.index()].store;
+        if peer.solicit.due || store.peek_unsent(peer.queue).is_some() {
+            let retry_at = now.time.saturating_add(WITHHELD_RETRY);
+            peer.retry_at.get_or_insert(retry_at);
+        }
     }
 
     /// A CSU Request with what the window allows of the queue (CSU-05, CSU-07).
@@ -136,7 +161,7 @@ impl Shard {
                 break;
             }
         }
-        (!builder.is_empty()).then(|| builder.finish())
+        (!builder.is_empty()).then(|| frame.finish(builder))
     }
 
     /// `CSUReXmtInterval` passed: what `dcs` did not acknowledge is sent again, to it alone; too
@@ -164,10 +189,13 @@ impl Shard {
             self.break_group(dcs); // CSU-14: a resend names its receiver.
         }
         if exhausted {
+            let epoch = self.peers[dcs.index()].epoch;
             self.handle_down(dcs); // Nothing more is sent until `Control` has reset it.
             self.tell_control(ToControl::Abnormal {
                 dcs,
+                epoch,
                 cause: Abnormal::CsuRetransmit,
+                count: 1,
             });
         }
     }
@@ -209,11 +237,18 @@ pub(super) struct Frame<'a> {
     limit: usize,
     /// Octets of the largest packet that the link carries (D-14).
     largest: usize,
+    signer: Option<Signer<'a>>,
 }
 
 impl<'a> Frame<'a> {
     /// `dcs` is the receiver, or any of several of one instance.
-    pub(super) fn new(setup: &'a Setup, dcs: DcsIndex, receiver: &'a [u8], limit: usize) -> Self {
+    pub(super) fn new(
+        setup: &'a Setup,
+        dcs: DcsIndex,
+        receiver: &'a [u8],
+        limit: usize,
+        signer: Option<Signer<'a>>,
+    ) -> Self {
         let instance = setup.instance_of(dcs);
         let header = Header {
             protocol: instance.protocol,
@@ -225,13 +260,29 @@ impl<'a> Frame<'a> {
             header,
             limit,
             largest: setup.dcs[dcs.index()].datagram_limit.min(DATAGRAM_LEN_MAX),
+            signer,
+        }
+    }
+
+    /// Octets of a packet without records.
+    fn fixed_len(&self, kind: MessageType) -> usize {
+        let signature = self.signer.map_or(0, |signer| signer.extension_len());
+        overhead(kind, self.header.sender.len(), self.header.receiver.len()) + signature
+    }
+
+    /// The last step: signature and checksum (D-08).
+    pub(super) fn finish(&self, builder: Builder<'_>) -> usize {
+        match &self.signer {
+            Some(signer) => builder.finish_signed(signer),
+            None => builder.finish(),
         }
     }
 
     /// Octets of the largest record that a packet in a buffer of `out_len` octets can hold.
     pub(super) fn record_len_max(&self, kind: MessageType, out_len: usize) -> usize {
-        let fixed = overhead(kind, self.header.sender.len(), self.header.receiver.len());
-        out_len.min(self.largest).saturating_sub(fixed)
+        out_len
+            .min(self.largest)
+            .saturating_sub(self.fixed_len(kind))
     }
 
     /// A packet within the limit, or as large as its first record alone needs (D-14).
@@ -241,14 +292,18 @@ impl<'a> Frame<'a> {
         out: &'b mut [u8],
         first_len: usize,
     ) -> Option<Builder<'b>> {
-        let fixed = overhead(kind, self.header.sender.len(), self.header.receiver.len());
-        let limit = self.limit.max(fixed + first_len).min(self.largest);
-        match kind {
+        let fixed_len = self.fixed_len(kind);
+        let limit = self.limit.max(fixed_len + first_len).min(self.largest);
+        let mut builder = match kind {
             MessageType::CsuRequest => Builder::csu_request(out, limit, &self.header),
             MessageType::CsuReply => Builder::csu_reply(out, limit, &self.header),
             MessageType::Csus => Builder::csus(out, limit, &self.header),
             MessageType::Ca | MessageType::Hello => None,
-        }
+        }?;
+        let fits = self
+            .signer
+            .is_none_or(|signer| builder.reserve_signature(&signer));
+        fits.then_some(builder)
     }
 
     /// Moves as many summaries as fit from `packed` into a packet, `max` at most, 0: any number.
@@ -270,7 +325,7 @@ impl<'a> Frame<'a> {
                 break;
             }
         }
-        (!builder.is_empty()).then(|| builder.finish())
+        (!builder.is_empty()).then(|| self.finish(builder))
     }
 
     /// A CSUS for what is still missing of the page; a page is at most a packet.
@@ -279,6 +334,6 @@ impl<'a> Frame<'a> {
         for summary in solicit.open_summaries() {
             builder.push_wire(summary.wire, 1);
         }
-        Some(builder.finish())
+        Some(self.finish(builder))
     }
 }

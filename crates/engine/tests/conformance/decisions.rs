@@ -79,7 +79,7 @@ fn d_02_who_may_reset_a_neighbour() {
             (lab.hub.hello(D0), lab.alignment(D0)),
             (Bidirectional, Aligned)
         );
-        assert_eq!(lab.hub.peer(D0).abnormal, [0; 4]);
+        assert_eq!(lab.hub.peer(D0).abnormal, [0; Abnormal::ALL.len()]);
         // 2: the record count is wrong
         let bytes = spoilt(&lab, &request, 18, &[0, 2]);
         lab.send_bytes(D0, &bytes);
@@ -313,6 +313,7 @@ fn d_11_changed_and_unexpected_ids() {
         (Bidirectional, Negotiation)
     );
     assert_eq!(lab.hub.peer(D0).id, Some(id(8)));
+    assert_eq!(lab.hub.peer(D0).abnormal[Abnormal::IdChanged.index()], 1);
     let hellos: Vec<_> = lab
         .notices()
         .into_iter()

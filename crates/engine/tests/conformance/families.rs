@@ -122,8 +122,16 @@ fn h_14_abnormal_events_reset_the_family() {
                 scsp_wire::checksum::seal(&mut bytes);
                 lab.send_bytes(D0, &bytes);
             }
-            Abnormal::CsuRetransmit | Abnormal::CsusRetransmit => {
-                let note = scsp_engine::ToControl::Abnormal { dcs: D0, cause };
+            Abnormal::CsuRetransmit
+            | Abnormal::CsusRetransmit
+            | Abnormal::Authentication
+            | Abnormal::IdChanged => {
+                let note = scsp_engine::ToControl::Abnormal {
+                    dcs: D0,
+                    epoch: scsp_engine::message::Epoch(1),
+                    cause,
+                    count: 1,
+                };
                 lab.hub.control.handle_message(now, note);
             }
         }

@@ -2,6 +2,7 @@
 //! `scsp-wire`. Tests are named after the ids of `docs/conformance.md`.
 
 mod alignment;
+mod authentication;
 mod decisions;
 mod families;
 mod golden;

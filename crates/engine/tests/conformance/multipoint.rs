@@ -539,7 +539,7 @@ fn csu_15_looks_at_the_store_are_rare() {
 
 /// Hubs on one multipoint link, with so many shards each, and perhaps a line of further ones that
 /// begins at the last of them.
-fn mesh(shards: &[u16], line: usize, adapt: impl Fn(&mut Setup)) -> World {
+pub(crate) fn mesh(shards: &[u16], line: usize, adapt: impl Fn(&mut Setup)) -> World {
     let (hubs, all) = (shards.len(), shards.len() + line);
     let hub = |index: usize| {
         let mut setup = setup(u8::try_from(index + 1).unwrap(), shards[index % hubs], 0);
@@ -586,7 +586,7 @@ fn mesh(shards: &[u16], line: usize, adapt: impl Fn(&mut Setup)) -> World {
     world
 }
 
-fn counted(
+pub(crate) fn counted(
     world: &World,
     count: impl Fn(&scsp_engine::shard::InstanceCounters) -> u64,
 ) -> Vec<u64> {

@@ -101,6 +101,7 @@ fn n_01_ids_and_keys_have_four_octets() {
         let reset = Notice::Abnormal {
             dcs: D0,
             cause: Abnormal::Malformed,
+            count: 1,
         };
         assert!(lab.notices().contains(&reset), "{message:?}");
         assert_eq!(lab.hub.hello(D0), hello::State::Waiting, "{message:?}");

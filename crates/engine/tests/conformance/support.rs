@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use scsp_engine::auth::Signing;
 use scsp_engine::message::BatchKind;
 use scsp_engine::shard::{Condition, DATAGRAM_LEN_MAX, Drop, KvValue, Life, Message, shard_of};
 use scsp_engine::{
-    Control, DcsIndex, DcsSetup, Destination, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup,
-    Notice, Now, PeerStatus, Setup, Shard, ShardIndex, Time, ToControl, ToShard, alignment, hello,
+    AuthSetup, Control, DcsIndex, DcsSetup, Destination, InstanceIndex, InstanceSetup, LinkIndex,
+    LinkSetup, Notice, Now, PeerStatus, Setup, Shard, ShardIndex, Time, ToControl, ToShard,
+    alignment, hello,
 };
 use scsp_profile::Profile;
 use scsp_wire::{
@@ -88,6 +90,7 @@ pub(crate) fn dcs() -> DcsSetup {
         datagram_limit: DATAGRAM_LEN_MAX,
         expected_id: None,
         max_records: 0,
+        auth: AuthSetup::default(),
     }
 }
 
@@ -249,14 +252,14 @@ impl Hub {
                 self.out.push_back((dcs, bytes));
             }
             Destination::Group(link) => {
-                self.check_sent_to_all(core, link, &bytes);
+                self.check_sent_to_all(now, core, link, &bytes);
                 self.out_to_all.push_back((link, bytes));
             }
         }
     }
 
     /// What holds for every packet to everybody on a multipoint link.
-    fn check_sent_to_all(&self, core: Core, link: LinkIndex, bytes: &[u8]) {
+    fn check_sent_to_all(&self, now: Now, core: Core, link: LinkIndex, bytes: &[u8]) {
         assert!(self.setup.is_multipoint(link));
         let packet = Packet::parse(bytes).expect("only valid packets are sent");
         let envelope = packet.envelope();
@@ -267,6 +270,10 @@ impl Hub {
         });
         let on_link: Vec<_> = on_link.collect();
         assert!(!on_link.is_empty());
+        for dcs in &on_link {
+            let auth = &self.setup.dcs[dcs.index()].auth;
+            check_signature(auth.signing(now.unix_ms), envelope);
+        }
         match &packet {
             Packet::Hello(hello) => {
                 let ids: Vec<_> = hello.receivers().collect();
@@ -419,6 +426,7 @@ impl Hub {
             self.setup.lsid.as_bytes(),
             "sender is LSID"
         );
+        check_signature(setup.auth.signing(now.unix_ms), envelope);
         let kind = envelope.message_type();
         assert!(
             bytes.len() <= setup.packet_limit
@@ -549,6 +557,20 @@ impl Hub {
         }
         rows.sort();
         rows
+    }
+}
+
+/// Every packet goes out as it has to at its moment.
+fn check_signature(signing: Signing<'_>, envelope: &Envelope<'_>) {
+    let found = envelope.authentication();
+    match signing {
+        Signing::Plain | Signing::Unsigned => assert!(found.is_none()),
+        Signing::Withheld => panic!("X-04: sent without a valid key"),
+        Signing::Signed(signer) => {
+            let found = found.expect("X-04: sent unsigned");
+            assert_eq!(found.spi(), signer.spi, "X-02");
+            assert!(found.verify(signer.key), "X-03");
+        }
     }
 }
 

@@ -25,6 +25,7 @@ const HEADS: &[&str] = &[
     "QUEUE",
     "REQUESTS",
     "ABNORMAL",
+    "EVENTS",
 ];
 const NUMBERS: &[usize] = &[5, 6, 8, 9, 10];
 
@@ -95,6 +96,7 @@ impl<W: Write> Session<'_, W> {
 fn row(peer: Peer) -> Vec<String> {
     let span =
         |seconds: Option<Number>| cell(seconds.as_ref().and_then(model::span).map(render::span));
+    let events = peer.events();
     vec![
         cell(peer.group),
         cell(peer.peer),
@@ -107,5 +109,6 @@ fn row(peer: Peer) -> Vec<String> {
         cell(peer.queue),
         cell(peer.requests),
         cell(peer.abnormal),
+        cell(Some(events).filter(|events| !events.is_empty())),
     ]
 }

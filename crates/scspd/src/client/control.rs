@@ -1,5 +1,6 @@
 //! What the control thread answers: neighbours, health, resets.
 
+use scsp_engine::message::Abnormal;
 use scsp_engine::{Control, DcsIndex, InstanceIndex, Now, Time};
 use scsp_resp::Writer;
 use scsp_wire::ServerId;
@@ -127,7 +128,7 @@ fn write_peer(
             .filter_map(|worker| worker.dcs.get(dcs.index()));
         i64::try_from(shards.map(number).sum::<u64>()).unwrap_or(i64::MAX)
     };
-    writer.map(11);
+    writer.map(11 + Abnormal::ALL.len());
     writer.bulk(b"group");
     writer.bulk(hub.groups[peer.group.index()].name.as_bytes());
     writer.bulk(b"peer");
@@ -158,7 +159,12 @@ fn write_peer(
     writer.bulk(b"requests");
     writer.integer(sum(|stats| stats.requests.get()));
     writer.bulk(b"abnormal");
-    writer.integer(i64::try_from(status.abnormal.iter().sum::<u64>()).unwrap_or(i64::MAX));
+    let integer = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    writer.integer(integer(status.abnormal.iter().sum()));
+    for (cause, count) in Abnormal::ALL.into_iter().zip(status.abnormal) {
+        writer.bulk_display(format_args!("abnormal_{}", cause.label()));
+        writer.integer(integer(count));
+    }
 }
 
 /// The neighbour that the octets name: by its id once it is heard, or by its configured address.

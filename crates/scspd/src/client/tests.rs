@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use scsp_engine::{
-    Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup, Setup,
-    ShardIndex, Time,
+    AuthSetup, Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup,
+    Setup, ShardIndex, Time,
 };
 use scsp_net::{Backend, Event, Io, IoConfig, bind_tcp};
 use scsp_wire::ServerId;
@@ -112,6 +112,7 @@ fn setup(config: &Config, workers: u16) -> Setup {
                 datagram_limit: scsp_engine::shard::DATAGRAM_LEN_MAX,
                 expected_id: None,
                 max_records: 0,
+                auth: AuthSetup::default(),
             };
             group.peers.len()
         ]

@@ -169,10 +169,13 @@ fn status_and_peers() {
                 env!("CARGO_PKG_VERSION"),
             ),
         );
-        let peers = "*1\r\n*22\r\n$5\r\ngroup\r\n$7\r\nclients\r\n$4\r\npeer\r\n$14\r\n\
+        let peers = "*1\r\n*34\r\n$5\r\ngroup\r\n$7\r\nclients\r\n$4\r\npeer\r\n$14\r\n\
             127.0.0.2:2334\r\n$2\r\nid\r\n$-1\r\n$5\r\nhello\r\n$4\r\ndown\r\n$9\r\nalignment\r\n\
             $4\r\ndown\r\n$5\r\nsince\r\n:2\r\n$10\r\nlast_hello\r\n$-1\r\n$4\r\nrole\r\n$-1\r\n\
-            $5\r\nqueue\r\n:0\r\n$8\r\nrequests\r\n:0\r\n$8\r\nabnormal\r\n:0\r\n";
+            $5\r\nqueue\r\n:0\r\n$8\r\nrequests\r\n:0\r\n$8\r\nabnormal\r\n:0\r\n\
+            $18\r\nabnormal_malformed\r\n:0\r\n$23\r\nabnormal_authentication\r\n:0\r\n\
+            $19\r\nabnormal_id_changed\r\n:0\r\n$23\r\nabnormal_csu_retransmit\r\n:0\r\n\
+            $24\r\nabnormal_csus_retransmit\r\n:0\r\n$16\r\nabnormal_cleared\r\n:0\r\n";
         assert_eq!(world.line(conn, "SCSP.PEERS"), peers);
         assert_eq!(world.line(conn, "SCSP.PEERS clients"), peers);
         assert_eq!(
