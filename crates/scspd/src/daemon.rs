@@ -64,6 +64,9 @@ impl Daemon {
     /// Binds every socket, starts every thread, and returns once the hub serves.
     pub fn start(config: Config) -> Result<Self, DaemonError> {
         raise_file_limit();
+        for warning in config.warnings() {
+            warn!("{warning}");
+        }
         let selected = scsp_net::select(match config.io.backend {
             BackendChoice::Auto => scsp_net::BackendChoice::Auto,
             BackendChoice::IoUring => scsp_net::BackendChoice::IoUring,
@@ -387,7 +390,7 @@ fn engine_setup(
             datagram_limit: limits[peer.link].datagram,
             expected_id: peer.expected_id,
             max_records: peer.max_records,
-            auth: scsp_engine::AuthSetup::default(),
+            auth: peer.auth_setup(config.groups[instance.index()].auth_failure),
         })
         .collect();
     let link_setup = |reach: &Reach| LinkSetup {

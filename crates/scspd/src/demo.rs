@@ -92,6 +92,8 @@ fn hub_config(number: usize, count: usize, topology: Topology) -> Config {
             link: 0,
             expected_id: None,
             max_records: 0,
+            auth: scsp_engine::AuthMode::Off,
+            keys: Vec::new(),
         });
     let group = Group {
         peers: peers.collect(),

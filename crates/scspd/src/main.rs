@@ -88,6 +88,9 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
+        for warning in config.warnings() {
+            eprintln!("warning: {warning}");
+        }
         return print(&config.to_toml());
     }
     scspd::log::start(&config.log);

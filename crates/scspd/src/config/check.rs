@@ -6,13 +6,14 @@ use scsp_wire::{FamilyId, ProtocolId, ServerId};
 
 use super::defaults::PEERS_OF_HUB_MAX;
 use super::raw::{Notes, bare_or_quoted};
-use super::{Config, Group, IpEndpoint, Link, LinkKind, ListenAddress, PeerAddress};
+use super::{Config, Group, IpEndpoint, Link, LinkKind, ListenAddress, PeerAddress, keys};
 
 /// Notes every clash of a configuration whose values are fine one by one.
 pub(super) fn check(config: &Config, notes: &mut Notes) {
     links(&config.links, notes);
     groups(config, notes);
     listeners(config, notes);
+    keys::check(config, notes);
 }
 
 fn links(links: &[Link], notes: &mut Notes) {

@@ -10,6 +10,7 @@ mod defaults;
 mod duration;
 mod error;
 mod host;
+mod keys;
 mod links;
 mod print;
 mod raw;
@@ -24,11 +25,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use scsp_engine::AuthMode;
 use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
 use toml::de::DeTable;
+use zeroize::Zeroizing;
 
 pub use address::{AddressFault, IpEndpoint};
 pub use error::{ConfigError, ConfigErrors, ERRORS_MAX, Position};
+pub use keys::{Direction, Key, Secret};
 use raw::Notes;
 pub use scsp_net::MacAddress;
 
@@ -149,6 +153,8 @@ pub struct Group {
     pub purge_retention: Duration,
     /// What a malformed packet of a peer causes (D-02).
     pub abnormal_events: AbnormalEvents,
+    /// What a packet that fails authentication causes (D-03).
+    pub auth_failure: AuthFailureAction,
     /// DCSs.
     pub peers: Vec<Peer>,
 }
@@ -164,6 +170,19 @@ pub struct Peer {
     pub expected_id: Option<ServerId>,
     /// Records per CSU Request; 0: as many as fit.
     pub max_records: u16,
+    /// What authentication is asked of it.
+    pub auth: AuthMode,
+    /// Keys shared with it.
+    pub keys: Vec<Key>,
+}
+
+/// What a packet that fails authentication causes (D-03).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AuthFailureAction {
+    /// Dropped, counted and logged only.
+    Discard,
+    /// HFSM to Waiting as well, by the letter.
+    Reset,
 }
 
 /// What a malformed packet of a known DCS causes (D-02).
@@ -246,7 +265,8 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let name = path.display().to_string();
         let refuse = |message| ConfigErrors::whole_file(&name, None, message);
-        let mut octets = Vec::new();
+        // Keys may stand in it.
+        let mut octets = Zeroizing::new(Vec::new());
         File::open(path)
             .and_then(|file| {
                 file.take(defaults::FILE_LEN_MAX + 1)
@@ -259,11 +279,11 @@ impl Config {
                 defaults::FILE_LEN_MAX
             )));
         }
-        match String::from_utf8(octets) {
-            Ok(text) => Self::parse(&name, &text, host::default_server_id),
+        match str::from_utf8(&octets) {
+            Ok(text) => Self::parse(&name, text, host::default_server_id),
             Err(error) => {
-                let valid_len = error.utf8_error().valid_up_to();
-                let valid = String::from_utf8_lossy(&error.as_bytes()[..valid_len]);
+                let valid_len = error.valid_up_to();
+                let valid = String::from_utf8_lossy(&octets[..valid_len]);
                 let position = Position::of(&valid, valid_len);
                 Err(ConfigErrors::whole_file(
                     &name,
@@ -457,6 +477,18 @@ impl AbnormalEvents {
         match self {
             Self::Reset => "reset",
             Self::Ignore => "ignore",
+        }
+    }
+}
+
+impl AuthFailureAction {
+    const NAMES: [(&'static str, Self); 2] = [("discard", Self::Discard), ("reset", Self::Reset)];
+
+    /// As in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Discard => "discard",
+            Self::Reset => "reset",
         }
     }
 }

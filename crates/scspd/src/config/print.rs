@@ -2,11 +2,13 @@
 
 use std::fmt::{self, Write};
 
-use super::{Config, Group, Link, LinkKind, Peer, duration};
+use scsp_engine::Period;
+
+use super::{Config, Group, Key, Link, LinkKind, Peer, duration, keys};
 
 impl Config {
     /// The effective configuration: every supported key, in the form that [`Config::parse`] reads
-    /// back to an equal value.
+    /// back to an equal value; but a secret that is not in a file of its own is not shown.
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
         self.write(&mut out)
@@ -107,7 +109,8 @@ fn write_group(out: &mut String, group: &Group) -> fmt::Result {
         out,
         "abnormal_events = \"{}\"",
         group.abnormal_events.name()
-    )
+    )?;
+    writeln!(out, "auth_failure = \"{}\"", group.auth_failure.name())
 }
 
 fn write_peer(out: &mut String, peer: &Peer, link: &str) -> fmt::Result {
@@ -120,7 +123,35 @@ fn write_peer(out: &mut String, peer: &Peer, link: &str) -> fmt::Result {
     if let Some(id) = peer.expected_id {
         writeln!(out, "id = \"{id}\"")?;
     }
-    writeln!(out, "max_records = {}", peer.max_records)
+    writeln!(out, "max_records = {}", peer.max_records)?;
+    writeln!(out, "auth = \"{}\"", keys::mode_name(peer.auth))?;
+    peer.keys.iter().try_for_each(|key| write_key(out, key))
+}
+
+/// A secret that stands in the file is not written, nor anything that would be read as one.
+fn write_key(out: &mut String, key: &Key) -> fmt::Result {
+    writeln!(out, "\n[[group.peer.key]]\nspi = {}", key.spi)?;
+    writeln!(out, "direction = \"{}\"", key.direction.name())?;
+    writeln!(out, "algorithm = \"{}\"", key.algorithm.name())?;
+    match &key.secret_file {
+        Some(path) => {
+            let path = path.to_str().expect("it was read from text");
+            writeln!(out, "secret_file = {}", quoted(path))?;
+        }
+        None => writeln!(out, "secret = \"(not shown)\"")?,
+    }
+    write_period(out, "send", key.send)?;
+    write_period(out, "accept", key.accept)
+}
+
+fn write_period(out: &mut String, word: &str, period: Period) -> fmt::Result {
+    for (end, moment) in [("from", period.from_ms), ("until", period.until_ms)] {
+        if let Some(moment) = moment {
+            let time = keys::format_moment(moment);
+            writeln!(out, "{word}_{end} = \"{time}\"")?;
+        }
+    }
+    Ok(())
 }
 
 /// A string as TOML writes it.

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use scsp_engine::AuthMode;
 use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
 use toml::de::DeTable;
 
 use super::defaults::{ADMIN_LISTEN, CLIENT_LISTEN, GROUPS_MAX, LISTEN_MAX, PEERS_MAX};
 use super::raw::{Notes, Table, bare_or_quoted};
 use super::{
-    AbnormalEvents, Admin, BackendChoice, Client, Config, Group, Io, Link, ListenAddress, Log,
-    LogFormat, Peer, Server, defaults, links, values,
+    AbnormalEvents, Admin, AuthFailureAction, BackendChoice, Client, Config, Group, Io, Link,
+    ListenAddress, Log, LogFormat, Peer, Server, defaults, keys, links, values,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -70,7 +71,6 @@ fn server(root: &mut Table<'_>, default_id: impl FnOnce() -> ServerId) -> Server
 fn group(table: &mut Table<'_>, links: &[Link]) -> Group {
     let or = Group::default();
     table.not_yet("mars_redirect_interval");
-    table.only("auth_failure", "\"discard\"", values::is_text("discard"));
     let retransmit = || values::span(MILLISECOND..=HOUR);
     Group {
         name: table.or("name", or.name, values::name),
@@ -117,6 +117,11 @@ fn group(table: &mut Table<'_>, links: &[Link]) -> Group {
             or.abnormal_events,
             values::choice(&AbnormalEvents::NAMES),
         ),
+        auth_failure: table.or(
+            "auth_failure",
+            or.auth_failure,
+            values::choice(&AuthFailureAction::NAMES),
+        ),
         peers: table
             .tables("peer", PEERS_MAX, |table| peer(table, links))
             .unwrap_or_default()
@@ -132,14 +137,16 @@ fn peer(table: &mut Table<'_>, links: &[Link]) -> Option<Peer> {
     let address = links::peer_address(table, link.map(|at| &links[at]));
     let expected_id = table.optional("id", values::server_id);
     let max_records = table.or("max_records", 0, values::whole(0..=u16::MAX));
-    table.only("auth", "\"off\"", values::is_text("off"));
+    let auth = table.or("auth", AuthMode::Off, values::choice(&keys::MODES));
     table.only("min_ttl", "0", values::is_zero);
-    table.not_yet("key");
+    let keys = table.tables("key", keys::KEYS_MAX, keys::key);
     Some(Peer {
         address: address?,
         link: link?,
         expected_id,
         max_records,
+        auth,
+        keys: keys.unwrap_or_default().into_iter().flatten().collect(),
     })
 }
 
@@ -242,6 +249,7 @@ impl Default for Group {
             boot_hold: Duration::from_secs(10),
             purge_retention: HOUR,
             abnormal_events: AbnormalEvents::Reset,
+            auth_failure: AuthFailureAction::Discard,
             peers: Vec::new(),
         }
     }

@@ -67,6 +67,7 @@ fn an_empty_file_is_a_single_hub() {
             boot_hold: 10 * second,
             purge_retention: 3600 * second,
             abnormal_events: AbnormalEvents::Reset,
+            auth_failure: AuthFailureAction::Discard,
             peers: Vec::new(),
         }],
         client: Client {
@@ -177,7 +178,7 @@ restart_increment = 1
 boot_hold = 0
 purge_retention = "24h"
 abnormal_events = "ignore"
-auth_failure = "discard"
+auth_failure = "reset"
 family = 7
 
 [[group.peer]]
@@ -296,11 +297,14 @@ fn every_key_is_taken_over() {
     );
     assert_eq!(group.purge_retention, Duration::from_hours(24));
     assert_eq!(group.abnormal_events, AbnormalEvents::Ignore);
+    assert_eq!(group.auth_failure, AuthFailureAction::Reset);
     let lan_peer = Peer {
         address: PeerAddress::Ip("10.0.0.2:2334".parse().unwrap()),
         link: 1,
         expected_id: ServerId::from_bytes(&[10, 0, 0, 2]),
         max_records: 1,
+        auth: AuthMode::Off,
+        keys: Vec::new(),
     };
     assert_eq!(group.peers[0], lan_peer);
     let wan_peer = Peer {
@@ -308,6 +312,8 @@ fn every_key_is_taken_over() {
         link: 0,
         expected_id: None,
         max_records: 0,
+        auth: AuthMode::Off,
+        keys: Vec::new(),
     };
     assert_eq!(group.peers[1], wan_peer);
     let peers: Vec<_> = group.peers[2..]
@@ -763,8 +769,6 @@ fn n_01_servers_of_nhrp_have_ids_of_four_octets() {
 fn what_is_not_built_is_refused() {
     // Goal: no key is ignored; the value that means "off" is accepted.
     let peer = "[[group]]\n[[group.peer]]\naddress = \"127.0.0.2:1\"\n";
-    let hmac = format!("{peer}auth = \"require\"");
-    let keyed = format!("{peer}[[group.peer.key]]\nspi = 256");
     let ttl = format!("{peer}min_ttl = 255");
     refused_each(&[
         (
@@ -782,18 +786,6 @@ fn what_is_not_built_is_refused() {
         (
             "[[group]]\nmars_redirect_interval = \"60s\"",
             "hub.toml:2: group[0].mars_redirect_interval: not supported yet",
-        ),
-        (
-            "[[group]]\nauth_failure = \"reset\"",
-            "hub.toml:2: group[0].auth_failure: not supported yet, expected \"discard\", got \"reset\"",
-        ),
-        (
-            &hmac,
-            "hub.toml:4: group[0].peer[0].auth: not supported yet, expected \"off\", got \"require\"",
-        ),
-        (
-            &keyed,
-            "hub.toml:4: group[0].peer[0].key: not supported yet",
         ),
         (
             &ttl,

@@ -221,6 +221,13 @@ pub(super) fn protocol(value: &DeValue<'_>) -> Result<ProtocolId, String> {
     })
 }
 
+/// A file by its absolute path: a relative one would depend on where the hub was started.
+pub(super) fn absolute_path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    text_value(value, "an absolute path", |text| {
+        (text.starts_with('/') && !text.contains('\0')).then(|| PathBuf::from(text))
+    })
+}
+
 /// A list of client addresses; an empty one closes the client interface.
 pub(super) fn listen_addresses(
     count_max: usize,
