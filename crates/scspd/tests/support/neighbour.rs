@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use scsp_profile::{KvBody, KvKind, Stamp};
 use scsp_wire::{
-    Builder, CaFlags, CaSeq, CsaSeq, FamilyId, Header, HelloFields, Message, ProtocolId,
-    ServerGroupId, SummaryFields,
+    Builder, CaFlags, CaSeq, CsaSeq, FamilyId, Header, HelloFields, MacKey, Message, ProtocolId,
+    ServerGroupId, Signer, SummaryFields,
 };
 
 use super::{Hub, Net, PATIENCE};
@@ -116,6 +116,8 @@ pub(crate) struct Neighbour {
     pub(crate) group: ServerGroupId,
     /// What it says of its own Hellos; they are never late when this is long.
     pub(crate) hello_interval_secs: u16,
+    /// Signs what it builds with this key, under this SPI, and takes nothing else from the hub.
+    pub(crate) key: Option<(u32, MacKey)>,
 }
 
 /// Id that [`Setup::hub`](super::Setup::hub) gives hub `number`.
@@ -155,6 +157,7 @@ impl Neighbour {
             protocol: ProtocolId::KV,
             group: ServerGroupId(1),
             hello_interval_secs: 60,
+            key: None,
         }
     }
 
@@ -172,7 +175,11 @@ impl Neighbour {
             receiver: &self.hub_id,
         };
         let mut octets = vec![0; DATAGRAM_LEN_MAX];
-        let len = build(&mut octets, &header);
+        let mut len = build(&mut octets, &header);
+        if let Some((spi, key)) = &self.key {
+            let signer = Signer { spi: *spi, key };
+            len = signer.sign(&mut octets, len).expect("there is room");
+        }
         octets.truncate(len);
         octets
     }
@@ -259,6 +266,10 @@ impl Neighbour {
             (self.protocol, self.group)
         );
         assert_eq!(envelope.sender(), self.hub_id);
+        if let Some((spi, key)) = &self.key {
+            let found = envelope.authentication().expect("X-04: signed");
+            assert!(found.spi() == *spi && found.verify(key), "X-03");
+        }
         assert!(
             len <= PACKET_LIMIT || envelope.record_count() == 1,
             "W-10: {len} octets"

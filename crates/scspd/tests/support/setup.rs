@@ -70,6 +70,12 @@ listen = "{}"
         self
     }
 
+    /// Adds lines at the end: to the last neighbour of the last group.
+    pub(crate) fn plus(mut self, text: &str) -> Self {
+        self.0 += text;
+        self
+    }
+
     /// Replaces part of the text.
     pub(crate) fn replace(mut self, from: &str, to: &str) -> Self {
         assert!(self.0.contains(from), "no {from} in the configuration");
