@@ -537,6 +537,27 @@ fn x_05_every_algorithm_works() {
     }
 }
 
+/// Goal: each hub allocates the SPIs under which it is spoken to; the other one signs with those and
+/// no others.
+#[test]
+fn x_02_each_side_allocates_its_spis() {
+    let mut world = World::line_of(&[1, 2], |hub, setup| {
+        let towards = |to: usize| key([700, 800][to], [b"to hub 0", b"to hub 1"][to]);
+        let keys = [
+            AuthKey {
+                receive: None,
+                ..towards(1 - hub)
+            },
+            AuthKey {
+                send: None,
+                ..towards(hub)
+            },
+        ];
+        adapt(setup, &auth(AuthMode::Require, &keys))
+    });
+    assert_works(&mut world);
+}
+
 /// Goal: hubs with different secrets never meet, however long they try.
 #[test]
 fn x_04_a_wrong_key_never_aligns() {
