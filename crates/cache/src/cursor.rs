@@ -48,6 +48,18 @@ impl Store {
         let live = self.blocks.slots.next_live(from, u32::MAX)?;
         Some((live + 1, EntryId(live)))
     }
+
+    /// The same among the numbers below `until` only: a step whose work is bounded however many
+    /// numbers are free.
+    pub fn scan_below(&self, from: u32, until: u32) -> Option<(u32, EntryId)> {
+        let live = self.blocks.slots.next_live(from, until)?;
+        Some((live + 1, EntryId(live)))
+    }
+
+    /// One more than the largest number that an entry has or had.
+    pub const fn scan_end(&self) -> u32 {
+        self.blocks.slots.end()
+    }
 }
 
 #[cfg(test)]

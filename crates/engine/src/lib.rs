@@ -18,6 +18,7 @@
 //! | `message.rs` | what cores say to each other | |
 //! | `auth.rs` | which key signs and which one verifies | B.3.1 |
 //! | `setup.rs` | configuration of the cores | |
+//! | `snapshot.rs` | what outlives a run | |
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +29,7 @@ pub mod hello;
 pub mod message;
 pub mod setup;
 pub mod shard;
+pub mod snapshot;
 
 pub use auth::{AuthFailure, AuthKey, AuthMode, AuthSetup, Period};
 pub use control::{Control, Notice, Outgoing, PeerStatus};

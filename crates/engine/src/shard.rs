@@ -18,6 +18,7 @@ mod receive;
 mod records;
 mod reoriginate;
 mod report;
+mod snapshot;
 mod solicit;
 mod transmit;
 mod window;
@@ -30,6 +31,7 @@ use scsp_profile::{Clock, Stamp};
 
 use crate::message::{BatchKind, Epoch, ToControl, ToShard};
 use crate::setup::{DcsIndex, Destination, InstanceIndex, Setup, ShardIndex};
+use crate::snapshot::{AGE_MAX, Memory};
 use crate::{Now, Time};
 
 pub use kv::{Condition, KvValue, Life};
@@ -37,6 +39,7 @@ pub use originate::Refusal;
 pub use outcome::Outcome;
 pub use receive::Drop;
 pub use records::RecordView;
+pub use snapshot::KEPT_LEN_MAX;
 pub use transmit::DATAGRAM_LEN_MAX;
 
 pub(crate) use originate::EXTENSIONS_LEN_MAX;
@@ -120,8 +123,10 @@ struct Instance {
     live_keys: u64,
     floors: Floors,
     reoriginations: Reoriginations,
-    /// First timestamp of this run (D-12).
-    first_stamp: Option<Stamp>,
+    /// What is left of earlier runs (D-12, D-19).
+    memory: Memory,
+    /// The hybrid clock when this run could first originate: what it stamps is later (D-12).
+    began: Option<Stamp>,
     /// How long the last acknowledgement took, until the caller takes it.
     acknowledged_after: Option<std::time::Duration>,
     /// How old the last flooded record was when it came, until the caller takes it.
@@ -160,11 +165,13 @@ pub struct Shard {
 impl Shard {
     /// An empty shard, `index` of `setup.shards`.
     pub fn new(setup: Arc<Setup>, index: ShardIndex, now: Now) -> Self {
+        // Entries of earlier runs may be older than this one.
+        let epoch = now.time.saturating_sub(AGE_MAX);
         let mut instances: Vec<Instance> = (0..)
             .map(InstanceIndex)
             .zip(&setup.instances)
             .map(|(instance, _)| Instance {
-                store: Store::with_limits(setup.hash_seed, now.time, usize::MAX),
+                store: Store::with_limits(setup.hash_seed, epoch, usize::MAX),
                 clock: Clock::new(),
                 held: setup.is_restart(instance),
                 restart: setup.is_restart(instance),
@@ -172,7 +179,8 @@ impl Shard {
                 live_keys: 0,
                 floors: Floors::default(),
                 reoriginations: Reoriginations::default(),
-                first_stamp: None,
+                memory: Memory::default(),
+                began: None,
                 acknowledged_after: None,
                 propagated_after: None,
                 counters: InstanceCounters::default(),
@@ -237,7 +245,9 @@ impl Shard {
             ToShard::Release { instance, aligned } => {
                 let instance = &mut self.instances[instance.index()];
                 instance.held = false;
-                instance.blind = instance.restart && !aligned;
+                let whole = matches!(instance.memory, Memory::Whole { .. });
+                instance.blind = instance.restart && !aligned && !whole;
+                instance.begin(self.setup.started_unix_ms);
             }
         }
     }

@@ -98,6 +98,21 @@ impl Floors {
         self.0.get(Self::slot(hash)).copied().flatten()
     }
 
+    /// Every slot that is not empty.
+    pub(super) fn all(&self) -> Vec<(u16, CsaSeq)> {
+        let slots = (0..).zip(&self.0);
+        slots
+            .filter_map(|(slot, floor)| floor.map(|seq| (slot, seq)))
+            .collect()
+    }
+
+    /// Adds what an earlier run noted under the same seed.
+    pub(super) fn restore(&mut self, floors: &[(u16, CsaSeq)]) {
+        for (slot, seq) in floors {
+            self.note(u64::from(*slot), *seq);
+        }
+    }
+
     #[expect(
         clippy::cast_possible_truncation,
         reason = "masked to the table's length"

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use scsp_cache::{EntryFlags, EntryId, Update};
-use scsp_profile::{Facts, Profile};
+use scsp_profile::Facts;
 use scsp_wire::CsaSeq;
 
 use crate::message::ToControl;
 use crate::setup::InstanceIndex;
+use crate::snapshot::Memory;
 use crate::{Now, Time};
 
-use super::originate::{Originate, tombstone};
+use super::originate::Originate;
 use super::outcome::Outcome;
 use super::receive::Arrival;
 use super::{Instance, Shard};
@@ -119,10 +120,12 @@ impl Shard {
         let Some(id) = arrival.found else {
             return self.take_unknown_own(now, arrival);
         };
+        let profile = self.setup.instances[at.index()].profile;
         let instance = &mut self.instances[at.index()];
         let entry = instance.store.entry(id);
-        if !entry.flags.own_run {
-            // What is held was taken back from a neighbour as well: the newer one counts.
+        if !entry.flags.own_run && !instance.kept_whole(profile, arrival.facts) {
+            // What is held was taken back from a neighbour as well, or kept by an earlier run that
+            // went on after that: the newer one counts.
             return self.take_back(now, arrival);
         }
         // The own state with the sequence received: what the neighbours hold is no longer newer.
@@ -157,8 +160,8 @@ impl Shard {
         Outcome::Newer
     }
 
-    /// An own record that this server does not hold: of this run, so it was withdrawn or expired
-    /// and is withdrawn again; of an earlier run, so it is taken back (D-12).
+    /// An own record that this server does not hold: where its memory is whole it was withdrawn or
+    /// has expired, and is withdrawn again; else it is taken back (D-12).
     fn take_unknown_own(&mut self, now: Now, arrival: &Arrival<'_>) -> Outcome {
         let &Arrival {
             dcs,
@@ -168,29 +171,24 @@ impl Shard {
             ..
         } = arrival;
         let at = self.peers[dcs.index()].instance;
+        let profile = self.setup.instances[at.index()].profile;
         let instance = &self.instances[at.index()];
-        let of_this_run = self.setup.instances[at.index()].profile == Profile::Kv
-            && facts.stamp.millis() >= self.setup.started_unix_ms
-            // Stamps run ahead of the clock where a neighbour's does; those of this run are
-            // larger than every one seen before its first.
-            && instance.first_stamp.is_some_and(|first| facts.stamp >= first)
-            // What this run wrote and no longer holds, it forgot; nothing else is of this run, even
-            // if the clock was set back or an earlier run's stamps ran ahead of it.
-            && instance.floors.above(hash).is_some_and(|floor| floor >= record.summary.seq)
-            && !facts.withdrawn;
+        // One that is withdrawn already is taken in as it is.
+        let is_ours = instance.remembers(profile, facts) && !facts.withdrawn;
         let above = instance.floors.above(hash).and_then(CsaSeq::next);
         let seq = record
             .summary
             .seq
             .next()
-            .filter(|_| of_this_run)
+            .filter(|_| is_ours)
             .map(|seq| Some(seq).max(above));
         let Some(Some(seq)) = seq else {
             return self.take_back(now, arrival);
         };
         // The stamp of what is withdrawn, so that later writes of others stay.
-        let mut body = [0; scsp_profile::kv::HEADER_LEN];
-        tombstone(facts.stamp).encode(&mut body);
+        let mut body = record.body.to_vec();
+        let len = profile.withdraw(&mut body, facts.stamp);
+        body.truncate(len);
         let facts = Facts {
             withdrawn: true,
             life: None,
@@ -216,6 +214,12 @@ impl Shard {
     /// A neighbour remembers what this server does not: it becomes own again, and travels as far
     /// as other own records.
     fn take_back(&mut self, now: Now, arrival: &Arrival<'_>) -> Outcome {
+        let at = self.peers[arrival.dcs.index()].instance;
+        let instance = &mut self.instances[at.index()];
+        if instance.memory == Memory::Never {
+            // It did run before, where no mark was left of it.
+            instance.memory = Memory::Partial;
+        }
         self.take_newer(
             now,
             &Arrival {
@@ -263,8 +267,6 @@ impl Shard {
 impl Instance {
     /// The timestamp of a write (K-05).
     pub(super) fn tick(&mut self, now: Now) -> scsp_profile::Stamp {
-        let stamp = self.clock.tick(now.unix_ms);
-        self.first_stamp.get_or_insert(stamp);
-        stamp
+        self.clock.tick(now.unix_ms)
     }
 }

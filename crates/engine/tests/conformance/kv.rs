@@ -9,15 +9,20 @@ use crate::support::{D0, D1, I0, START_UNIX_MS, World, at, id, millis, secs};
 
 /// A body with a stamp so many milliseconds after the start.
 pub(crate) fn value(stamp_ms: u64, life_ms: Option<u32>, value: &[u8]) -> Vec<u8> {
-    body(KvKind::Value, stamp_ms, life_ms, value)
+    body(KvKind::Value, START_UNIX_MS + stamp_ms, life_ms, value)
+}
+
+/// A body with a stamp so many milliseconds before the start.
+pub(crate) fn earlier_value(before_ms: u64, value: &[u8]) -> Vec<u8> {
+    body(KvKind::Value, START_UNIX_MS - before_ms, None, value)
 }
 
 pub(crate) fn tombstone(stamp_ms: u64) -> Vec<u8> {
-    body(KvKind::Tombstone, stamp_ms, None, &[])
+    body(KvKind::Tombstone, START_UNIX_MS + stamp_ms, None, &[])
 }
 
-fn body(kind: KvKind, stamp_ms: u64, life_ms: Option<u32>, value: &[u8]) -> Vec<u8> {
-    let stamp = Stamp::new(START_UNIX_MS + stamp_ms, 0);
+fn body(kind: KvKind, unix_ms: u64, life_ms: Option<u32>, value: &[u8]) -> Vec<u8> {
+    let stamp = Stamp::new(unix_ms, 0);
     let body = KvBody {
         kind,
         life_ms,

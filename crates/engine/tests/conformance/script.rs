@@ -226,15 +226,26 @@ impl Lab {
     }
 
     pub(crate) fn with(peers: &[u8], adapt: impl FnOnce(&mut Setup)) -> Self {
+        Self::started_at(Duration::ZERO, peers, adapt)
+    }
+
+    /// The same at a later time.
+    pub(crate) fn started_at(
+        since_start: Duration,
+        peers: &[u8],
+        adapt: impl FnOnce(&mut Setup),
+    ) -> Self {
+        let now = at(since_start);
         let mut setup = Setup {
             instances: vec![opaque_instance()],
             ..setup(LSID, 2, 0)
         };
         setup.dcs = vec![dcs(); peers.len()];
+        setup.started_unix_ms = now.unix_ms;
         adapt(&mut setup);
         let mut lab = Self {
-            hub: Hub::new(setup, at(Duration::ZERO)),
-            since_start: Duration::ZERO,
+            hub: Hub::new(setup, now),
+            since_start,
             peers: peers.to_vec(),
             sent: vec![VecDeque::new(); peers.len()],
             to_all: VecDeque::new(),
