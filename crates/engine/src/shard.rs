@@ -25,6 +25,7 @@ mod window;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scsp_cache::{KeyHasher, Store};
 use scsp_profile::{Clock, Stamp};
@@ -128,9 +129,9 @@ struct Instance {
     /// The hybrid clock when this run could first originate: what it stamps is later (D-12).
     began: Option<Stamp>,
     /// How long the last acknowledgement took, until the caller takes it.
-    acknowledged_after: Option<std::time::Duration>,
+    acknowledged_after: Option<Duration>,
     /// How old the last flooded record was when it came, until the caller takes it.
-    propagated_after: Option<std::time::Duration>,
+    propagated_after: Option<Duration>,
     counters: InstanceCounters,
 }
 
@@ -166,7 +167,10 @@ impl Shard {
     /// An empty shard, `index` of `setup.shards`.
     pub fn new(setup: Arc<Setup>, index: ShardIndex, now: Now) -> Self {
         // Entries of earlier runs may be older than this one.
-        let epoch = now.time.saturating_sub(AGE_MAX);
+        let minutes = now.time.since(Time::ZERO).as_secs() / 60;
+        let epoch = now
+            .time
+            .saturating_sub(AGE_MAX.min(Duration::from_mins(minutes)));
         let mut instances: Vec<Instance> = (0..)
             .map(InstanceIndex)
             .zip(&setup.instances)
@@ -371,7 +375,7 @@ impl Shard {
     pub fn take_samples(
         &mut self,
         instance: InstanceIndex,
-    ) -> (Option<std::time::Duration>, Option<std::time::Duration>) {
+    ) -> (Option<Duration>, Option<Duration>) {
         let instance = &mut self.instances[instance.index()];
         (
             instance.acknowledged_after.take(),

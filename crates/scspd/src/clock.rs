@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use scsp_engine::snapshot::AGE_MAX;
 use scsp_engine::{Now, Time};
+
+/// What [`Clock`] shows at its start: entries of earlier runs are older than this one, and their
+/// moments are times too.
+const START: Duration = AGE_MAX;
 
 /// Reads monotonic and Unix time. Threads of one hub share one origin, so that a [`Time`] means
 /// the same to all of them.
@@ -12,11 +17,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Time starts a second before now, so that "a moment ago" exists from the start.
+    /// Time starts in the middle, so that what was before exists from the start.
     pub fn start() -> Self {
-        let now = Instant::now();
         Self {
-            origin: now.checked_sub(Duration::from_secs(1)).unwrap_or(now),
+            origin: Instant::now(),
         }
     }
 
@@ -30,8 +34,9 @@ impl Clock {
 
     /// The monotonic clock alone.
     pub fn time(&self) -> Time {
-        let nanos = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        Time::from_nanos(nanos)
+        Time::ZERO
+            .saturating_add(START)
+            .saturating_add(self.origin.elapsed())
     }
 }
 

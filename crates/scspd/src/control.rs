@@ -1,17 +1,12 @@
-//! The control thread: the control core with its timers, signals and the admin listener, on one
-//! tokio task.
-//!
-//! With the `io_uring` backend the runtime is tokio-uring's, entered only after the probe
-//! succeeded (`tokio_uring::start` panics where `io_uring` is forbidden); otherwise a plain
-//! current-thread tokio runtime takes its place. Nothing on the record path depends on it.
+//! The control thread: the control core with its timers, signals, snapshots and the admin listener,
+//! on one tokio task.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use scsp_engine::{Control, Now, Time};
-use scsp_net::{Backend, LinkSender};
+use scsp_net::LinkSender;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
@@ -26,6 +21,9 @@ use crate::log::Notices;
 use crate::mesh::{Doorbell, Inbox, Outbox};
 use crate::message::{Executed, Message};
 use crate::metrics::Metrics;
+use crate::runtime;
+use crate::snapshot::Slice;
+use crate::snapshot::schedule::{self, Event, Snapshots};
 
 /// Admin requests that wait at most.
 const REQUESTS_MAX: usize = 64;
@@ -52,6 +50,8 @@ pub struct ControlThread {
     pub directory: Arc<Directory>,
     /// Where the admin listener accepts.
     pub admin: std::net::TcpListener,
+    /// Snapshots, where there is a data directory.
+    pub snapshots: Option<Snapshots>,
     /// Tells of the end.
     pub on_ready: Box<dyn FnOnce() + Send>,
 }
@@ -59,20 +59,7 @@ pub struct ControlThread {
 /// Runs until a signal or [`Message::Stop`]; stops the workers then.
 pub fn run(thread: ControlThread) -> io::Result<()> {
     let backend = thread.hub.backend;
-    on_runtime(backend, thread.serve())
-}
-
-/// The runtime that fits the backend.
-fn on_runtime<F: Future>(backend: Backend, future: F) -> io::Result<F::Output> {
-    match backend {
-        Backend::IoUring => Ok(tokio_uring::start(future)),
-        Backend::Poll => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            Ok(runtime.block_on(future))
-        }
-    }
+    runtime::run(backend, thread.serve())?
 }
 
 struct Signals {
@@ -92,17 +79,24 @@ impl Signals {
 }
 
 impl ControlThread {
-    async fn serve(mut self) {
-        if let Err(error) = self.serve_until_stopped().await {
-            error!(%error, "control thread failed");
-        }
+    async fn serve(mut self) -> io::Result<()> {
+        let result = match self.serve_until_stopped().await {
+            Ok(Some(signals)) => self.take_last_snapshot(signals).await,
+            Ok(None) => Ok(()),
+            Err(error) => {
+                error!(%error, "control thread failed");
+                Ok(())
+            }
+        };
         for worker in 0..self.hub.workers() {
             self.outbox.send(worker, Message::Stop);
         }
         self.ring();
+        result
     }
 
-    async fn serve_until_stopped(&mut self) -> io::Result<()> {
+    /// Until a signal, which may come again, or until a worker has failed.
+    async fn serve_until_stopped(&mut self) -> io::Result<Option<Signals>> {
         let (requests, mut requested) = mpsc::channel(REQUESTS_MAX);
         let listener = self.admin.try_clone()?;
         listener.set_nonblocking(true)?;
@@ -133,6 +127,7 @@ impl ControlThread {
                 () = notify.notified() => {}
                 () = sleep_until(self.clock, deadline) => {}
                 Some(request) = requested.recv() => self.answer(request, &mut metrics),
+                event = schedule::next(&mut self.snapshots) => self.snapshot(event, &mut metrics),
                 _ = upkeep.tick() => {
                     metrics.collect(&self.hub, &self.control, self.clock.now());
                     notices.flush(self.clock.time(), &self.hub);
@@ -145,7 +140,8 @@ impl ControlThread {
             }
             let now = self.clock.now();
             if self.messages(now) {
-                break;
+                serving.abort();
+                return Ok(None);
             }
             if connectivity
                 .next_deadline()
@@ -165,7 +161,81 @@ impl ControlThread {
         }
         info!("stopping");
         serving.abort();
+        Ok(Some(signals))
+    }
+
+    /// What a snapshot needs next.
+    fn snapshot(&mut self, event: Event, metrics: &mut Metrics) {
+        match event {
+            Event::Due => {
+                let slices = self.snapshots.as_mut().map(|it| it.begin(false));
+                slices.into_iter().flatten().for_each(|it| self.fill(it));
+            }
+            Event::Fill(slice) => self.fill(slice),
+            Event::Ended(Ok(written)) => metrics.snapshot(written.took),
+            Event::Ended(Err(_)) => {}
+        }
+    }
+
+    fn fill(&mut self, slice: Box<Slice>) {
+        let worker = slice.worker;
+        self.outbox.send(worker, Message::Export(slice));
+    }
+
+    /// The state at a graceful stop. Workers do nothing any more from when they are told until they
+    /// end, so what a client was told is in it. A second signal ends the process without it.
+    async fn take_last_snapshot(&mut self, mut signals: Signals) -> io::Result<()> {
+        let Some(snapshots) = &mut self.snapshots else {
+            return Ok(());
+        };
+        let mut cancelled = snapshots.cancel();
+        for worker in 0..self.hub.workers() {
+            self.outbox.send(worker, Message::Quiesce);
+        }
+        let doorbell = Arc::clone(self.inbox.doorbell());
+        let Doorbell::Control(notify) = &*doorbell else {
+            unreachable!("the control thread has a control doorbell")
+        };
+        if !cancelled {
+            self.begin_last_snapshot();
+        }
+        loop {
+            self.ring();
+            tokio::select! {
+                () = notify.notified() => {}
+                event = schedule::next(&mut self.snapshots) => match event {
+                    Event::Due => {}
+                    Event::Fill(slice) => self.fill(slice),
+                    Event::Ended(_) if cancelled => {
+                        cancelled = false;
+                        self.begin_last_snapshot();
+                    }
+                    Event::Ended(ended) => return ended.map(drop).map_err(io::Error::other),
+                },
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+            }
+            while let Some(message) = self.inbox.receive() {
+                match message {
+                    Message::Exported(slice) => self.exported(slice),
+                    Message::Stop => return Ok(()),
+                    _ => {} // Nobody waits for it any more.
+                }
+            }
+        }
+        warn!("signalled again: stopping without a snapshot of the last state");
         Ok(())
+    }
+
+    fn begin_last_snapshot(&mut self) {
+        let slices = self.snapshots.as_mut().map(|it| it.begin(true));
+        slices.into_iter().flatten().for_each(|it| self.fill(it));
+    }
+
+    fn exported(&mut self, slice: Box<Slice>) {
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.filled(slice);
+        }
     }
 
     /// What workers sent; whether to stop.
@@ -184,8 +254,13 @@ impl ControlThread {
                     self.outbox
                         .send(usize::from(ticket.worker), Message::Executed(executed));
                 }
+                Message::Exported(slice) => self.exported(slice),
                 Message::Stop => return true,
-                Message::Shard(_) | Message::Executed(_) | Message::Relink { .. } => {
+                Message::Shard(_)
+                | Message::Executed(_)
+                | Message::Relink { .. }
+                | Message::Export(_)
+                | Message::Quiesce => {
                     unreachable!("only workers are sent these")
                 }
             }

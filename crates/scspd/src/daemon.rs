@@ -24,8 +24,10 @@ use crate::hub::{GroupInfo, Hub, PeerInfo};
 use crate::mesh::{self, Doorbell};
 use crate::message::Message;
 use crate::reach::{Reach, reaches, stations};
+use crate::snapshot::dir::{DataDir, DirError};
+use crate::snapshot::load::Past;
 use crate::sockets::{Sockets, bind_admin, bind_all};
-use crate::stats::WorkerStats;
+use crate::stats::{SnapshotStats, WorkerStats};
 use crate::worker::Worker;
 
 /// How long a start may take before it counts as failed.
@@ -45,6 +47,9 @@ pub enum DaemonError {
         /// What came of it.
         source: std::io::Error,
     },
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DirError),
     /// A thread ended that should not have.
     #[error("{0} failed; the log says why")]
     Thread(String),
@@ -80,19 +85,26 @@ impl Daemon {
         let now = clock.now();
         let seed = random_seed()?;
         let (reaches, links_of_peers) = reaches(&config);
-        let setup = Arc::new(engine_setup(
-            &config,
-            &reaches,
-            &links_of_peers,
-            workers,
-            seed,
-        ));
+        let mut setup = engine_setup(&config, &reaches, &links_of_peers, workers, seed);
+        let data_dir = config.server.data_dir.as_deref().map(DataDir::open);
+        let past = data_dir
+            .transpose()?
+            .map(|dir| Past::look(dir, &mut setup))
+            .transpose()?;
+        let setup = Arc::new(setup);
         let mut sockets = bind_all(&config, workers)?;
         let senders = sockets[0].links.iter().map(LinkSocket::sender);
         let links = senders.collect::<Result<_, _>>()?;
         let opened = sockets[0].links.iter().map(Opened::of).collect();
         let admin = bind_admin(&config.admin.listen)?;
         let hub = Arc::new(assemble(config, &setup, reaches, &selected, workers));
+        let shards = (0..setup.shards).map(ShardIndex);
+        let mut shards: Vec<Shard> = shards
+            .map(|number| Shard::new(Arc::clone(&setup), number, now))
+            .collect();
+        let snapshots = past
+            .map(|past| past.restore(&hub, &mut shards, now, seed))
+            .transpose()?;
         let directory = Directory::new(&hub.config.links, &hub.groups, &hub.peers);
         let directory = Arc::new(directory);
 
@@ -105,8 +117,11 @@ impl Daemon {
         let mut threads = Vec::new();
         let cores = allowed_cores();
         let (ready, is_ready) = mpsc::channel();
-        for (number, ((outbox, inbox), sockets)) in
-            ends.into_iter().zip(sockets.drain(..)).enumerate()
+        for (number, (((outbox, inbox), sockets), shard)) in ends
+            .into_iter()
+            .zip(sockets.drain(..))
+            .zip(shards)
+            .enumerate()
         {
             let number = u16::try_from(number).expect("workers are limited by the configuration");
             let worker = Worker {
@@ -114,7 +129,7 @@ impl Daemon {
                 hub: Arc::clone(&hub),
                 directory: Arc::clone(&directory),
                 clock,
-                shard: Shard::new(Arc::clone(&setup), ShardIndex(number), now),
+                shard,
                 outbox,
                 inbox,
                 ready: ready.clone(),
@@ -131,6 +146,7 @@ impl Daemon {
             opened,
             directory,
             admin,
+            snapshots,
             on_ready: Box::new(move || {
                 // The starter gave up waiting if nobody listens.
                 let _ = ready.send(());
@@ -361,6 +377,7 @@ fn assemble(
         stats: (0..workers)
             .map(|_| WorkerStats::new(setup, COMMANDS.len()))
             .collect(),
+        snapshots: SnapshotStats::default(),
         connections_max: config.client.max_connections,
         started_unix_ms: setup.started_unix_ms,
         config,
@@ -368,7 +385,7 @@ fn assemble(
 }
 
 /// The configuration as the cores take it.
-fn engine_setup(
+pub(crate) fn engine_setup(
     config: &Config,
     reaches: &[Reach],
     links_of_peers: &[LinkIndex],

@@ -10,7 +10,8 @@
 //! | `mesh.rs`, `message.rs` | queues between threads and what goes through them |
 //! | `worker.rs` | a worker thread: ring, shard core, clients |
 //! | `client.rs`, `client/` | the Redis protocol interface |
-//! | `control.rs`, `admin.rs`, `metrics.rs`, `log.rs` | the control thread and what it serves |
+//! | `control.rs`, `runtime.rs`, `admin.rs`, `metrics.rs`, `log.rs` | the control thread and what it serves |
+//! | `snapshot/` | what outlives the process |
 //! | `demo.rs`, `board.rs` | several hubs in one process |
 
 #![forbid(unsafe_code)]
@@ -31,6 +32,8 @@ pub mod mesh;
 pub mod message;
 pub mod metrics;
 pub mod reach;
+pub mod runtime;
+pub mod snapshot;
 pub mod sockets;
 pub mod stats;
 pub mod throttle;

@@ -3,6 +3,8 @@
 use scsp_engine::{ToControl, ToShard};
 use scsp_net::{ConnId, LinkSocket};
 
+use crate::snapshot::Slice;
+
 /// Identifies a client request that another thread works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
@@ -50,6 +52,12 @@ pub enum Message {
         /// The socket.
         socket: Box<LinkSocket>,
     },
+    /// Fill the slice with the next piece of the shard.
+    Export(Box<Slice>),
+    /// The filled slice.
+    Exported(Box<Slice>),
+    /// Take in and send out nothing more: what is there now is what the last snapshot holds.
+    Quiesce,
     /// Stop at the end of the turn.
     Stop,
 }

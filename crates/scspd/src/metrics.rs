@@ -21,7 +21,7 @@ const LATENCY_BUCKETS: [f64; 16] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
     0.1, 0.5, 1.0, 5.0, 30.0,
 ];
-/// Buckets in seconds for alignments.
+/// Buckets in seconds for alignments and snapshots.
 const ALIGNMENT_BUCKETS: [f64; 13] = [
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0,
 ];
@@ -45,6 +45,12 @@ impl Metrics {
             .and_then(|builder| {
                 builder.set_buckets_for_metric(
                     full("scsp_alignment_duration_seconds"),
+                    &ALIGNMENT_BUCKETS,
+                )
+            })
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(
+                    full("scsp_snapshot_duration_seconds"),
                     &ALIGNMENT_BUCKETS,
                 )
             })
@@ -76,6 +82,13 @@ impl Metrics {
     /// The control thread could not send a packet.
     pub fn send_failed(&mut self) {
         self.send_failures += 1;
+    }
+
+    /// A snapshot was written.
+    pub fn snapshot(&mut self, took: Duration) {
+        metrics::with_local_recorder(&self.recorder, || {
+            histogram!("scsp_snapshot_duration_seconds").record(took);
+        });
     }
 
     /// Observes what a notice says.
@@ -111,6 +124,9 @@ impl Metrics {
             }
             let connections = sum(hub, |worker| &worker.connections);
             gauge!("scsp_client_connections").set(as_f64(connections));
+            let taken = Duration::from_millis(hub.snapshots.taken_unix_ms.get());
+            gauge!("scsp_snapshot_timestamp_seconds").set(taken.as_secs_f64());
+            counter!("scsp_snapshot_failures_total").absolute(hub.snapshots.failures.get());
         });
         self.handle.run_upkeep();
     }
@@ -170,6 +186,7 @@ fn describe(hub: &Hub) {
         }
     }
     let _ = histogram!("scsp_client_command_seconds");
+    let _ = histogram!("scsp_snapshot_duration_seconds");
 }
 
 fn collect_group(hub: &Hub, instance: InstanceIndex, group: Label) {

@@ -132,6 +132,21 @@ pub struct WorkerStats {
     pub commands: Vec<Cell>,
 }
 
+/// Numbers of the snapshots, written by the control thread.
+#[derive(Debug, Default)]
+pub struct SnapshotStats {
+    /// Unix time at which the last one was begun, milliseconds; 0: there is none.
+    pub taken_unix_ms: Cell,
+    /// Microseconds that it took; 0: it is of an earlier run.
+    pub took_micros: Cell,
+    /// How many failed.
+    pub failures: Cell,
+    /// Whether the last attempt failed: 0 or 1.
+    pub is_failing: Cell,
+    /// Whether one is being written: 0 or 1.
+    pub running: Cell,
+}
+
 /// Counters of the I/O backend that are served as metrics.
 #[derive(Debug, Default)]
 pub struct IoStats {

@@ -60,6 +60,8 @@ struct Loop<'a> {
     busy: Duration,
     /// From the turn's start until its last batch of client commands was handled.
     commands_took: Option<Duration>,
+    /// Only what the control thread says counts any more.
+    quiet: bool,
     stopping: bool,
 }
 
@@ -131,6 +133,7 @@ impl<'a> Loop<'a> {
             own,
             busy,
             commands_took,
+            quiet: false,
             stopping,
         })
     }
@@ -160,15 +163,17 @@ impl Loop<'_> {
             self.events(now);
             self.messages(now);
             self.close_killed();
-            if self
-                .worker
-                .shard
-                .next_deadline()
-                .is_some_and(|at| at <= now.time)
-            {
-                self.worker.shard.handle_timeouts(now);
+            if !self.quiet {
+                if self
+                    .worker
+                    .shard
+                    .next_deadline()
+                    .is_some_and(|at| at <= now.time)
+                {
+                    self.worker.shard.handle_timeouts(now);
+                }
+                self.transmit(now);
             }
-            self.transmit(now);
             let took_in_more = self.deliver(now);
             let wait = self.prepare_to_wait(took_in_more);
             self.busy += self.worker.clock.time().since(now.time);
@@ -183,6 +188,7 @@ impl Loop<'_> {
     fn events(&mut self, now: Now) {
         while let Some(event) = self.io.next_event() {
             match event {
+                _ if self.quiet => {}
                 Event::Datagram {
                     link,
                     from,
@@ -275,6 +281,17 @@ impl Loop<'_> {
                 return;
             };
             match message {
+                Message::Export(mut slice) => {
+                    slice.fill(now, &self.worker.shard);
+                    let control = self.worker.hub.workers();
+                    self.worker.outbox.send(control, Message::Exported(slice));
+                }
+                Message::Quiesce => self.quiet = true,
+                Message::Shard(_)
+                | Message::Execute(_)
+                | Message::Executed(_)
+                | Message::Relink { .. }
+                    if self.quiet => {}
                 Message::Shard(message) => self.worker.shard.handle_message(now, message),
                 Message::Execute(execute) => {
                     let ticket = execute.ticket;
@@ -297,7 +314,7 @@ impl Loop<'_> {
                 }
                 Message::Relink { link, socket } => self.relink(link, *socket),
                 Message::Stop => self.stopping = true,
-                Message::Control(_) => {
+                Message::Control(_) | Message::Exported(_) => {
                     unreachable!("only the control thread is sent these")
                 }
             }
@@ -378,7 +395,7 @@ impl Loop<'_> {
             doorbell.announce_awake();
             return Some(Duration::ZERO);
         }
-        let deadline = self.worker.shard.next_deadline()?;
+        let deadline = self.worker.shard.next_deadline().filter(|_| !self.quiet)?;
         Some(deadline.since(self.worker.clock.time()))
     }
 

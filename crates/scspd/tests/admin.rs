@@ -62,6 +62,13 @@ fn every_series_exists_from_the_start(backend: Backend) {
     for reason in scsp_wire::ParseError::REASONS {
         has("scsp_packets_dropped_total", &[("reason", reason)]);
     }
+    for name in [
+        "scsp_snapshot_duration_seconds_count",
+        "scsp_snapshot_timestamp_seconds",
+        "scsp_snapshot_failures_total",
+    ] {
+        has(name, &[]);
+    }
     for worker in ["0", "1"] {
         for name in [
             "scsp_worker_busy_seconds_total",

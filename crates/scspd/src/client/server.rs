@@ -65,8 +65,12 @@ impl Call<'_, '_> {
     }
 
     /// What CONFIG GET knows: what clients and tools ask for.
-    fn parameters(&self) -> [(&'static str, String); 12] {
+    fn parameters(&self) -> [(&'static str, String); 13] {
         let hub = &self.clients.hub;
+        let server = &hub.config.server;
+        let data_dir = server.data_dir.as_ref();
+        // As Redis would say it: after so many seconds, if anything has changed.
+        let save = data_dir.map(|_| format!("{} 1", server.snapshot_interval.as_secs()));
         let addresses = || {
             hub.config
                 .client
@@ -95,6 +99,10 @@ impl Call<'_, '_> {
         [
             ("appendonly", "no".to_owned()),
             ("bind", bind.join(" ")),
+            (
+                "dir",
+                data_dir.map_or_else(String::new, |dir| dir.display().to_string()),
+            ),
             ("databases", hub.groups.len().to_string()),
             ("maxclients", hub.connections_max.to_string()),
             ("maxmemory", "0".to_owned()),
@@ -104,7 +112,7 @@ impl Call<'_, '_> {
                 "proto-max-bulk-len",
                 scsp_resp::decode::BULK_LEN_MAX.to_string(),
             ),
-            ("save", String::new()),
+            ("save", save.unwrap_or_default()),
             ("tcp-keepalive", "300".to_owned()),
             ("timeout", "0".to_owned()),
             ("unixsocket", socket.unwrap_or_default()),
@@ -228,7 +236,33 @@ impl Call<'_, '_> {
         let mut groups = (0..).map(InstanceIndex).zip(&hub.groups);
         let loading = groups.any(|(at, _)| !hub.is_released(at));
         write!(text, "# Persistence\r\nloading:{}\r\n", u8::from(loading))?;
-        write!(text, "rdb_bgsave_in_progress:0\r\naof_enabled:0\r\n")
+        let (stats, is_kept) = (&hub.snapshots, hub.config.server.data_dir.is_some());
+        write!(
+            text,
+            "rdb_bgsave_in_progress:{}\r\nrdb_last_save_time:{}\r\n",
+            stats.running.get(),
+            stats.taken_unix_ms.get() / 1000,
+        )?;
+        let status = if stats.is_failing.get() == 0 {
+            "ok"
+        } else {
+            "err"
+        };
+        // -1, as Redis says before the first one.
+        let took = match stats.took_micros.get() {
+            0 => -1,
+            micros => i64::try_from(micros.div_ceil(1_000_000)).unwrap_or(i64::MAX),
+        };
+        write!(
+            text,
+            "rdb_last_bgsave_status:{status}\r\nrdb_last_bgsave_time_sec:{took}\r\n"
+        )?;
+        write!(
+            text,
+            "snapshots_enabled:{}\r\nsnapshot_failures:{}\r\naof_enabled:0\r\n",
+            u8::from(is_kept),
+            stats.failures.get(),
+        )
     }
 
     fn describe_stats(&self, text: &mut String) -> std::fmt::Result {

@@ -159,6 +159,7 @@ impl World {
             stats: (0..workers)
                 .map(|_| WorkerStats::new(&setup, CommandId::COUNT))
                 .collect(),
+            snapshots: crate::stats::SnapshotStats::default(),
             connections_max,
             config: config.clone(),
             started_unix_ms: STARTED_UNIX_MS,

@@ -1,6 +1,7 @@
 //! Defaults and limits of the configuration.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -24,6 +25,10 @@ pub(super) const LISTEN_MAX: usize = 16;
 pub(super) const WORKERS: usize = 0;
 pub(super) const WORKERS_MAX: usize = 1024;
 pub(super) const PIN: bool = true;
+
+pub(super) const SNAPSHOT_INTERVAL: Duration = Duration::from_mins(1);
+/// Less would not hold anything worth a limit.
+pub(super) const MAX_MEMORY_MIN: u64 = 1 << 20;
 
 pub(super) const LINK_NAME: &str = "main";
 pub(super) const LINK_BIND: SocketAddr = SocketAddr::new(LOOPBACK, 2334);

@@ -15,6 +15,7 @@ mod links;
 mod print;
 mod raw;
 mod sections;
+mod size;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -63,8 +64,12 @@ pub struct Config {
 pub struct Server {
     /// LSID.
     pub id: ServerId,
-    /// Directory of the snapshots; always `None` so far.
+    /// Directory of the snapshots, absolute; `None`: there are none.
     pub data_dir: Option<PathBuf>,
+    /// Time between two snapshots.
+    pub snapshot_interval: Duration,
+    /// Octets that the cache may take; 0: no limit.
+    pub max_memory: u64,
     /// Worker threads; 0: one per core.
     pub workers: usize,
     /// Whether each worker stays on its core.
@@ -280,7 +285,12 @@ impl Config {
             )));
         }
         match str::from_utf8(&octets) {
-            Ok(text) => Self::parse(&name, text, host::default_server_id),
+            Ok(text) => Self::read(
+                &name,
+                text,
+                host::default_server_id,
+                host::state_directory(),
+            ),
             Err(error) => {
                 let valid_len = error.valid_up_to();
                 let valid = String::from_utf8_lossy(&octets[..valid_len]);
@@ -295,11 +305,20 @@ impl Config {
     }
 
     /// Reads and checks a text; `name` stands for it in errors, `default_id` is asked when the
-    /// text names no server id.
+    /// text names no server id. Without a data directory in it there is none.
     pub fn parse(
         name: &str,
         text: &str,
         default_id: impl FnOnce() -> ServerId,
+    ) -> Result<Self, ConfigErrors> {
+        Self::read(name, text, default_id, None)
+    }
+
+    fn read(
+        name: &str,
+        text: &str,
+        default_id: impl FnOnce() -> ServerId,
+        default_dir: Option<PathBuf>,
     ) -> Result<Self, ConfigErrors> {
         let document = DeTable::parse(text).map_err(|error| {
             let position = error.span().map(|span| Position::of(text, span.start));
@@ -311,7 +330,7 @@ impl Config {
             ConfigErrors::whole_file(name, position, format!("not TOML: {message}"))
         })?;
         let mut notes = Notes::default();
-        let config = sections::read(&mut notes, document.get_ref(), default_id);
+        let config = sections::read(&mut notes, document.get_ref(), default_id, default_dir);
         if notes.is_clean() {
             check::check(&config, &mut notes);
         }
@@ -330,7 +349,8 @@ impl Config {
 impl Default for Config {
     /// The configuration of an empty file on this machine.
     fn default() -> Self {
-        Self::with_id(host::default_server_id())
+        let dir = host::state_directory();
+        Self::read("default", "", host::default_server_id, dir).expect("the defaults are valid")
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use scsp_engine::Period;
 
-use super::{Config, Group, Key, Link, LinkKind, Peer, duration, keys};
+use super::{Config, Group, Key, Link, LinkKind, Peer, duration, keys, size};
 
 impl Config {
     /// The effective configuration: every supported key, in the form that [`Config::parse`] reads
@@ -19,6 +19,13 @@ impl Config {
     fn write(&self, out: &mut String) -> fmt::Result {
         let server = &self.server;
         writeln!(out, "[server]\nid = \"{}\"", server.id)?;
+        let data_dir = server.data_dir.as_ref();
+        let data_dir = data_dir.map_or_else(String::new, |path| path.display().to_string());
+        writeln!(out, "data_dir = {}", quoted(&data_dir))?;
+        let interval = duration::format(server.snapshot_interval);
+        writeln!(out, "snapshot_interval = \"{interval}\"")?;
+        let max_memory = size::format(server.max_memory);
+        writeln!(out, "max_memory = \"{max_memory}\"")?;
         writeln!(out, "workers = {}\npin = {}", server.workers, server.pin)?;
         for link in &self.links {
             write_link(out, link)?;

@@ -1,5 +1,6 @@
 //! One reader per section of the file, filling in the defaults.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use scsp_engine::AuthMode;
@@ -13,6 +14,8 @@ use super::{
     ListenAddress, Log, LogFormat, Peer, Server, defaults, keys, links, values,
 };
 
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_hours(24);
 const HOUR: Duration = Duration::from_hours(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const YEAR: Duration = Duration::from_hours(8760);
@@ -22,9 +25,10 @@ pub(super) fn read(
     notes: &mut Notes,
     document: &DeTable<'_>,
     default_id: impl FnOnce() -> ServerId,
+    default_dir: Option<PathBuf>,
 ) -> Config {
     let mut root = Table::root(notes, document);
-    let server = server(&mut root, default_id);
+    let server = server(&mut root, default_id, default_dir);
     let links = links::read(&mut root);
     let groups = root
         .tables("group", GROUPS_MAX, |table| group(table, &links))
@@ -45,13 +49,23 @@ pub(super) fn read(
     }
 }
 
-fn server(root: &mut Table<'_>, default_id: impl FnOnce() -> ServerId) -> Server {
+fn server(
+    root: &mut Table<'_>,
+    default_id: impl FnOnce() -> ServerId,
+    default_dir: Option<PathBuf>,
+) -> Server {
     let mut table = root.table("server");
     let server = Server {
         id: table
             .optional("id", values::server_id)
             .unwrap_or_else(default_id),
-        data_dir: None,
+        data_dir: table.or("data_dir", default_dir, values::directory),
+        snapshot_interval: table.or(
+            "snapshot_interval",
+            defaults::SNAPSHOT_INTERVAL,
+            values::span(SECOND..=DAY),
+        ),
+        max_memory: table.or("max_memory", 0, values::size(defaults::MAX_MEMORY_MIN)),
         workers: table.or(
             "workers",
             defaults::WORKERS,
@@ -59,11 +73,6 @@ fn server(root: &mut Table<'_>, default_id: impl FnOnce() -> ServerId) -> Server
         ),
         pin: table.or("pin", defaults::PIN, values::flag),
     };
-    table.not_yet("data_dir");
-    table.not_yet("snapshot_interval");
-    table.only("max_memory", "\"0\"", |value| {
-        values::is_text("0")(value) || values::is_zero(value)
-    });
     table.finish();
     server
 }

@@ -40,6 +40,8 @@ fn an_empty_file_is_a_single_hub() {
         server: Server {
             id: own_id(),
             data_dir: None,
+            snapshot_interval: Duration::from_mins(1),
+            max_memory: 0,
             workers: 0,
             pin: true,
         },
@@ -104,7 +106,7 @@ fn the_default_text_says_what_an_empty_file_means() {
     for line in good("")
         .to_toml()
         .lines()
-        .filter(|line| !line.starts_with("id = \""))
+        .filter(|line| !line.starts_with("id = \"") && !line.starts_with("data_dir = "))
     {
         let key = line.split(" = ").next().unwrap().replace('"', "");
         let is_shown = default_text().lines().any(|shown| shown.starts_with(&key));
@@ -131,7 +133,9 @@ const FULL: &str = r#"
 id = "text:hub-a"
 workers = 4
 pin = false
-max_memory = "0"
+data_dir = "/var/lib/scspd"
+snapshot_interval = "5m"
+max_memory = "4GiB"
 
 [link.wan]
 bind = "[2001:db8::1]:2334"
@@ -766,23 +770,49 @@ fn n_01_servers_of_nhrp_have_ids_of_four_octets() {
 }
 
 #[test]
+fn memory_and_disk_have_limits_and_places() {
+    // Goal: every form of the three keys, and what is wrong with others.
+    let server = |line: &str| good(&format!("[server]\n{line}")).server;
+    let path = server("data_dir = \"/var/lib/scspd\"").data_dir.unwrap();
+    assert_eq!(path.to_str(), Some("/var/lib/scspd"));
+    assert_eq!(server("data_dir = \"\"").data_dir, None);
+    let interval = server("snapshot_interval = 90").snapshot_interval;
+    assert_eq!(interval, Duration::from_secs(90));
+    for (line, octets) in [
+        ("max_memory = \"0\"", 0),
+        ("max_memory = 0", 0),
+        ("max_memory = \"512MiB\"", 512 << 20),
+        ("max_memory = \"100000000\"", 100_000_000),
+        ("max_memory = 100000000", 100_000_000),
+    ] {
+        assert_eq!(server(line).max_memory, octets, "{line}");
+    }
+    refused_each(&[
+        (
+            "[server]\ndata_dir = \"data\"",
+            "hub.toml:2: server.data_dir: expected an absolute path, or \"\" for none, got \"data\"",
+        ),
+        (
+            "[server]\nsnapshot_interval = \"10ms\"",
+            "hub.toml:2: server.snapshot_interval: expected a duration from 1s to 24h, such as \"500ms\" or 3, got \"10ms\"",
+        ),
+        (
+            "[server]\nmax_memory = \"4GB\"",
+            "hub.toml:2: server.max_memory: expected \"0\" or a size from 1MiB on, such as \"4GiB\" or 100000000, got \"4GB\"",
+        ),
+        (
+            "[server]\nmax_memory = 1000",
+            "hub.toml:2: server.max_memory: expected \"0\" or a size from 1MiB on, such as \"4GiB\" or 100000000, got 1000",
+        ),
+    ]);
+}
+
+#[test]
 fn what_is_not_built_is_refused() {
     // Goal: no key is ignored; the value that means "off" is accepted.
     let peer = "[[group]]\n[[group.peer]]\naddress = \"127.0.0.2:1\"\n";
     let ttl = format!("{peer}min_ttl = 255");
     refused_each(&[
-        (
-            "[server]\ndata_dir = \"/var/lib/scspd\"",
-            "hub.toml:2: server.data_dir: not supported yet",
-        ),
-        (
-            "[server]\nsnapshot_interval = \"60s\"",
-            "hub.toml:2: server.snapshot_interval: not supported yet",
-        ),
-        (
-            "[server]\nmax_memory = \"4GiB\"",
-            "hub.toml:2: server.max_memory: not supported yet, expected \"0\", got \"4GiB\"",
-        ),
         (
             "[[group]]\nmars_redirect_interval = \"60s\"",
             "hub.toml:2: group[0].mars_redirect_interval: not supported yet",

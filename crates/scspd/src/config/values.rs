@@ -7,7 +7,7 @@ use std::time::Duration;
 use scsp_wire::{ProtocolId, ServerId, is_broadcast};
 use toml::de::DeValue;
 
-use super::{ListenAddress, duration, links};
+use super::{ListenAddress, duration, links, size};
 
 /// Characters of a refused value that a message shows.
 const SHOWN_MAX: usize = 60;
@@ -124,6 +124,33 @@ pub(super) fn span(
                 )
             })
     }
+}
+
+/// A size of at least `min` octets, or 0.
+pub(super) fn size(min: u64) -> impl FnOnce(&DeValue<'_>) -> Result<u64, String> {
+    move |value| {
+        let octets = match value.as_str() {
+            Some(text) => size::parse(text),
+            None => integer(value).and_then(|number| u64::try_from(number).ok()),
+        };
+        octets
+            .filter(|octets| *octets == 0 || *octets >= min)
+            .ok_or_else(|| {
+                let min = size::format(min);
+                expected(
+                    &format!("\"0\" or a size from {min} on, such as \"4GiB\" or 100000000"),
+                    value,
+                )
+            })
+    }
+}
+
+/// An absolute path of a directory; empty: none.
+pub(super) fn directory(value: &DeValue<'_>) -> Result<Option<PathBuf>, String> {
+    text_value(value, "an absolute path, or \"\" for none", |text| {
+        let is_fine = text.starts_with('/') && !text.contains('\0');
+        (is_fine || text.is_empty()).then(|| is_fine.then(|| PathBuf::from(text)))
+    })
 }
 
 /// Whether a value is a duration of zero.
