@@ -11,7 +11,8 @@
 //! Free blocks merge with free neighbours at once and are kept in lists by size class (exact up to
 //! 63 units, then 32 classes per power of two), found through a bitmap: every operation is O(1).
 
-const UNIT: usize = 4;
+/// Octets of the unit that blocks are measured in.
+pub(crate) const UNIT: usize = 4;
 const CHUNK_BITS: u32 = 18;
 /// Units of a chunk, and of the largest block.
 const CHUNK_UNITS: u32 = 1 << CHUNK_BITS;

@@ -14,7 +14,7 @@
 
 use scsp_wire::CsaSeq;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, UNIT};
 use crate::origin::OriginIndex;
 use crate::slots::Slots;
 use crate::store::{EntryFlags, EntryId};
@@ -119,6 +119,12 @@ impl Blocks {
             arena: Arena::with_limit(arena_bytes),
             slots: Slots::new(),
         }
+    }
+
+    /// Octets of the block of such an entry.
+    pub(crate) fn cost(key_len: usize, body_len: usize, expires: bool) -> usize {
+        let timer = if expires { TIMER_LEN } else { 0 };
+        Arena::units(HEAD_LEN + timer + key_len + body_len) as usize * UNIT
     }
 
     #[inline]

@@ -31,6 +31,11 @@ impl Index {
         }
     }
 
+    /// Octets that entries made it allocate.
+    pub(crate) const fn used_bytes(&self) -> usize {
+        self.bytes - SEGMENTS * size_of::<HashTable<u32>>()
+    }
+
     /// Octets allocated.
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes

@@ -21,6 +21,8 @@ pub(crate) struct Origins {
     free: Vec<u16>,
     index: HashTable<u16>,
     len_max: usize,
+    /// Octets of all ids.
+    id_bytes: usize,
 }
 
 impl Origins {
@@ -32,6 +34,7 @@ impl Origins {
             free: Vec::new(),
             index: HashTable::new(),
             len_max,
+            id_bytes: 0,
         }
     }
 
@@ -42,6 +45,11 @@ impl Origins {
 
     pub(crate) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// Octets in use.
+    pub(crate) fn bytes(&self) -> usize {
+        self.id_bytes + self.table.len() * size_of::<Origin>()
     }
 
     pub(crate) fn find(&self, hasher: &KeyHasher, id: &[u8]) -> Option<OriginIndex> {
@@ -57,6 +65,10 @@ impl Origins {
             self.table[usize::from(origin.0)].entries += 1;
             return Some(origin);
         }
+        if self.free.is_empty() && self.table.len() == self.len_max {
+            return None;
+        }
+        self.id_bytes += id.len();
         let new = Origin {
             id: id.into(),
             entries: 1,
@@ -65,9 +77,6 @@ impl Origins {
             self.table[usize::from(origin)] = new;
             origin
         } else {
-            if self.table.len() == self.len_max {
-                return None;
-            }
             self.table.push(new);
             u16::try_from(self.table.len() - 1).expect("at most 2^16 originators")
         };
@@ -88,7 +97,8 @@ impl Origins {
         let hash = hasher.hash(&entry.id);
         let found = self.index.find_entry(hash, |other| *other == origin.0);
         found.expect("an interned id is in the index").remove();
-        self.table[usize::from(origin.0)].id = Box::default();
+        let id = std::mem::take(&mut self.table[usize::from(origin.0)].id);
+        self.id_bytes -= id.len();
         self.free.push(origin.0);
     }
 }

@@ -209,6 +209,11 @@ impl Queues {
         index
     }
 
+    /// Octets of the nodes that stand for something.
+    pub(crate) const fn used_bytes(&self) -> usize {
+        (self.in_use - self.aged.len) * size_of::<Node>()
+    }
+
     /// Octets allocated.
     pub(crate) fn bytes(&self) -> usize {
         self.nodes.bytes()

@@ -73,6 +73,11 @@ impl Slots {
         (from..end.min(self.end())).find(|slot| *self.table.at(*slot) & DEAD == 0)
     }
 
+    /// Octets of all numbers ever given out.
+    pub(crate) const fn used_bytes(&self) -> usize {
+        self.table.len() as usize * size_of::<u32>()
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.table.bytes()
     }

@@ -107,6 +107,9 @@ pub enum StoreFull {
     /// No room for another block.
     #[error("no room for further records")]
     Arena,
+    /// The caller's limit is reached.
+    #[error("the limit of memory is reached")]
+    Limit,
     /// No number left for another originator id.
     #[error("no room for further originators")]
     Originators,
@@ -314,6 +317,23 @@ impl Store {
     /// Octets allocated for blocks, index and entry numbers.
     pub fn bytes(&self) -> usize {
         self.blocks.arena.bytes() + self.index.bytes() + self.blocks.slots.bytes()
+    }
+
+    /// Octets in use for what the store was given: blocks, index, entry numbers, originator ids and
+    /// retransmit queues, without the room that is free for more in what is allocated.
+    pub fn used_bytes(&self) -> usize {
+        let blocks = usize::try_from(self.blocks.arena.live_bytes()).unwrap_or(usize::MAX);
+        let slots = self.blocks.slots.used_bytes();
+        let tables = self.index.used_bytes() + slots + self.origins.bytes();
+        blocks
+            .saturating_add(tables)
+            .saturating_add(self.queues.used_bytes())
+    }
+
+    /// Octets that a new entry adds to [`used_bytes`](Self::used_bytes), growth of tables and a new
+    /// originator id aside.
+    pub fn cost(key_len: usize, body_len: usize, expires: bool) -> usize {
+        Blocks::cost(key_len, body_len, expires) + size_of::<u32>()
     }
 
     /// Sizes in detail.

@@ -18,6 +18,7 @@ mod receive;
 mod records;
 mod reoriginate;
 mod report;
+mod room;
 mod snapshot;
 mod solicit;
 mod transmit;
@@ -157,6 +158,10 @@ pub struct Shard {
     messages: VecDeque<Message>,
     batches: VecDeque<Batch>,
     packets: PacketCounters,
+    /// Octets that the stores may use.
+    memory_max: usize,
+    /// When a record found no room last.
+    starved_at: Option<Time>,
     /// Where the round over peers goes on.
     turn: usize,
     /// Body under construction, kept for its allocation.
@@ -212,6 +217,8 @@ impl Shard {
             messages: VecDeque::new(),
             batches: VecDeque::new(),
             packets: PacketCounters::default(),
+            memory_max: usize::MAX,
+            starved_at: None,
             turn: 0,
             body: Vec::new(),
         }
@@ -341,9 +348,9 @@ impl Shard {
         self.instances[instance.index()].store.len()
     }
 
-    /// Octets that the entries of `instance` occupy.
+    /// Octets in use for `instance`: entries, index, originator ids and retransmit queues.
     pub fn bytes(&self, instance: InstanceIndex) -> usize {
-        self.instances[instance.index()].store.bytes()
+        self.instances[instance.index()].store.used_bytes()
     }
 
     /// Records that wait for `dcs`: sent and unacknowledged, or not sent yet.

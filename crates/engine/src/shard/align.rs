@@ -98,6 +98,7 @@ impl Shard {
             return;
         }
         let mut rivals = Vec::new();
+        let limited = self.memory_max < usize::MAX;
         let peer = &mut self.peers[dcs.index()];
         let at = peer.instance;
         let instance = &self.instances[at.index()];
@@ -107,7 +108,7 @@ impl Shard {
             rest = after;
             let hash = self.hasher.hash(summary.key);
             if instance.is_news(hash, &summary) {
-                peer.require(&summary);
+                peer.require(&summary, limited && !instance.is_known(hash, summary.key));
             } else if blind && summary.originator == self.setup.lsid.as_bytes() {
                 rivals.extend(instance.rival(hash, &summary));
             }

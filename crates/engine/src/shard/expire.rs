@@ -17,6 +17,8 @@ use super::{Instance, Shard};
 /// A withdrawn entry is kept at least this long after it came, however old it says it is, so that
 /// it outlives the resends of what it replaces (N-04).
 const WITHDRAWN_MIN: Duration = Duration::from_secs(10);
+/// So many times the patience with a neighbour, a record that found no room may come again.
+const STARVED_PATIENCES: u32 = 10;
 
 impl Shard {
     /// Withdraws values whose life ended, and removes what was withdrawn long enough ago.
@@ -28,7 +30,12 @@ impl Shard {
                 .iter()
                 .filter(|peer| peer.instance.index() == index)
         };
-        let settling = peers().any(|peer| peer.is_settling(now.time, patience));
+        // A neighbour whose records find no room is met again and again: what is to make the room
+        // must not wait for the end of that. Whoever asks for it after all is told that it is gone
+        // (CSU-11).
+        let is_recent = |at: Time| now.time < at.saturating_add(patience * STARVED_PATIENCES);
+        let starved = self.starved_at.is_some_and(is_recent);
+        let settling = !starved && peers().any(|peer| peer.is_settling(now.time, patience));
         let is_owed =
             |queue| peers().any(|peer| peer.queue == queue && peer.is_owed(now.time, patience));
         let instance = &mut self.instances[index];

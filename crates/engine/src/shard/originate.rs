@@ -239,10 +239,11 @@ impl Shard {
                 withdrawn: what.facts.withdrawn,
             },
         };
+        let room = self.room();
         let instance = &mut self.instances[at.index()];
         let names = (what.key, self.setup.lsid.as_bytes());
         let id = instance
-            .put(setup.profile, hash, names, found, &update)
+            .put(setup.profile, hash, names, found, &update, room)
             .map_err(|_| Refusal::Full)?;
         instance.reoriginations.settle(id);
         Ok(id)

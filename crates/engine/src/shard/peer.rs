@@ -66,6 +66,40 @@ impl Packed {
     }
 }
 
+/// CRL (CA-16), in the order in which it is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    first: RequestList,
+    last: RequestList,
+}
+
+impl Requests {
+    /// The next summary to ask for.
+    pub(super) fn front(&self) -> Option<Summary<'_>> {
+        self.first.front().or_else(|| self.last.front())
+    }
+
+    /// Drops that one.
+    pub(super) fn pop(&mut self) {
+        if !self.first.pop() {
+            self.last.pop();
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.first.len() + self.last.len()
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn clear(&mut self) {
+        self.first.clear();
+        self.last.clear();
+    }
+}
+
 /// See [`Peer::is_owed`].
 const EXCHANGE_PATIENCES: u32 = 10;
 
@@ -87,14 +121,15 @@ pub(super) struct Peer {
     /// Entries still to be summarized (CA-17).
     pub(super) cursor: Option<Cursor>,
     pub(super) page_octets: usize,
-    /// CRL (CA-16).
-    pub(super) requests: RequestList,
+    pub(super) requests: Requests,
     pub(super) solicit: Solicit,
     /// Summaries for the next CSU Replies.
     pub(super) acks: Packed,
     /// Summaries with the N bit for the next CSU Requests (CSU-11).
     pub(super) nulls: Packed,
     pub(super) window: Window,
+    /// When what is overdue was sent, while nothing at all was acknowledged since.
+    pub(super) stalled_since: Option<Time>,
     /// Records that another shard admitted, while Update Cache is on its way here.
     pub(super) early: Vec<(BatchKind, Vec<u8>)>,
     /// When the gate opened, while it is open.
@@ -127,11 +162,12 @@ impl Peer {
             id: None,
             cursor: None,
             page_octets: 0,
-            requests: RequestList::new(),
+            requests: Requests::default(),
             solicit: Solicit::default(),
             acks: Packed::default(),
             nulls: Packed::default(),
             window: Window::new(packet_limit),
+            stalled_since: None,
             early: Vec::new(),
             opened_at: None,
             began_at: Time::from_nanos(0),
@@ -168,9 +204,15 @@ impl Peer {
     }
 
     /// Puts a summary on the CRL (CA-16), as it will be sent in a CSUS (CSU-17): what hop count it
-    /// came with does not matter (D-16).
-    pub(super) fn require(&mut self, summary: &Summary<'_>) {
-        self.requests.push(&SummaryFields {
+    /// came with does not matter (D-16). Where memory is limited, what may find no room comes last:
+    /// it must not keep away what replaces or withdraws something, and so makes room.
+    pub(super) fn require(&mut self, summary: &Summary<'_>, is_last: bool) {
+        let list = if is_last {
+            &mut self.requests.last
+        } else {
+            &mut self.requests.first
+        };
+        list.push(&SummaryFields {
             hop_count: SUMMARY_HOP_COUNT,
             ..summary.fields()
         });
@@ -188,6 +230,7 @@ impl Peer {
         self.acks.clear();
         self.nulls.clear();
         self.window.reset();
+        self.stalled_since = None;
         self.early.clear();
         self.opened_at = None;
         self.moved_on = false;

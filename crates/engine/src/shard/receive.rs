@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use scsp_cache::{EntryFlags, EntryId, NewEntry, StoreFull, Update};
-use scsp_profile::{Facts, Profile, Stamp};
+use scsp_cache::{EntryFlags, EntryId, Update};
+use scsp_profile::{Facts, Stamp};
 use scsp_wire::{Envelope, Message as Packet, ParseError, Record, Summary, is_broadcast};
 
 use crate::Now;
@@ -15,7 +15,7 @@ use super::expire::expiry;
 use super::flood::Source;
 use super::outcome::Outcome;
 use super::peer::Gate;
-use super::{Batch, Instance, Shard, ids, shard_of};
+use super::{Batch, Shard, ids, shard_of};
 
 /// Why a well-formed packet, or any malformed one, was not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -398,12 +398,14 @@ impl Shard {
                 withdrawn: facts.withdrawn,
             },
         };
+        let room = self.room();
         let instance = &mut self.instances[at.index()];
         let names = (summary.key, summary.originator);
-        let stored = instance.put(setup.profile, hash, names, found, &update);
+        let stored = instance.put(setup.profile, hash, names, found, &update, room);
         let Ok(id) = stored else {
-            return Outcome::Rejected;
-        }; // CSU-04: not acknowledged
+            self.starved_at = Some(now.time);
+            return Outcome::Rejected; // CSU-04: not acknowledged
+        };
         if !solicited && facts.stamp != Stamp::ZERO {
             let age_ms = now.unix_ms.saturating_sub(facts.stamp.millis());
             instance.propagated_after = Some(Duration::from_millis(age_ms));
@@ -433,6 +435,7 @@ impl Shard {
         };
         if let Some(sent_at) = done.sent_at {
             peer.window.acknowledged(octets);
+            peer.stalled_since = None;
             instance.acknowledged_after = Some(now.time.since(sent_at));
         }
     }
@@ -502,46 +505,6 @@ impl Shard {
         peer.acks.push_with(len, |out| {
             store.encode_summary(id, SUMMARY_HOP_COUNT, false, out);
         });
-    }
-}
-
-impl Instance {
-    /// Stores a record of (key, originator id), in place of `found` if there is one.
-    pub(super) fn put(
-        &mut self,
-        profile: Profile,
-        hash: u64,
-        (key, originator): (&[u8], &[u8]),
-        found: Option<EntryId>,
-        update: &Update<'_>,
-    ) -> Result<EntryId, StoreFull> {
-        let before = self.counts(profile, hash, key);
-        let id = if let Some(id) = found {
-            self.store.update(id, update)?;
-            id
-        } else {
-            let Update {
-                seq,
-                hop_count,
-                body,
-                expires,
-                changed,
-                flags,
-            } = *update;
-            let new = NewEntry {
-                key,
-                originator,
-                seq,
-                hop_count,
-                body,
-                expires,
-                changed,
-                flags,
-            };
-            self.store.insert(hash, &new)?
-        };
-        self.recount(before, profile, hash, key);
-        Ok(id)
     }
 }
 

@@ -70,7 +70,8 @@ impl Shard {
             },
         };
         let names = (summary.key, summary.originator);
-        match instance.put(profile, hash, names, found, &update) {
+        // A limit that was lowered must not cost what is known.
+        match instance.put(profile, hash, names, found, &update, usize::MAX) {
             Ok(_) => Restored::Taken,
             Err(_) => Restored::Full,
         }

@@ -195,7 +195,7 @@ impl Shard {
         if peer.gate != Gate::Open {
             return;
         }
-        peer.require(summary);
+        peer.require(summary, false);
         if !peer.asked_turn {
             peer.asked_turn = true;
             let epoch = peer.epoch;

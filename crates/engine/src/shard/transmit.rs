@@ -175,6 +175,8 @@ impl Shard {
         }
         let instance = &mut self.instances[peer.instance.index()];
         let due = |at: Time| now.time >= at.saturating_add(interval);
+        let is_blocked = instance.store.unsent_len(peer.queue) > 0;
+        let oldest = instance.store.oldest_sent(peer.queue);
         let mut resent = 0_u64;
         let mut exhausted = false;
         while let Some(sent_at) = instance.store.oldest_sent(peer.queue).filter(|at| due(*at)) {
@@ -186,6 +188,11 @@ impl Shard {
         if resent > 0 {
             instance.counters.retransmitted += resent;
             peer.window.lost();
+            // Where the window holds back resends as well, the count of each is behind the time: a
+            // neighbour that has acknowledged nothing all the while is as deaf to the rest.
+            let since = *peer.stalled_since.get_or_insert(oldest.unwrap_or(now.time));
+            let patience = interval * max.saturating_add(1);
+            exhausted |= is_blocked && now.time >= since.saturating_add(patience);
             self.break_group(dcs); // CSU-14: a resend names its receiver.
         }
         if exhausted {

@@ -8,6 +8,7 @@ mod families;
 mod golden;
 mod hello;
 mod kv;
+mod limit;
 mod memory;
 mod multipoint;
 mod nhrp;
