@@ -102,6 +102,7 @@ impl Daemon {
         let mut shards: Vec<Shard> = shards
             .map(|number| Shard::new(Arc::clone(&setup), number, now))
             .collect();
+        limit_memory(&hub.config, &mut shards);
         let snapshots = past
             .map(|past| past.restore(&hub, &mut shards, now, seed))
             .transpose()?;
@@ -325,6 +326,17 @@ fn worker_count(config: &Config) -> usize {
     match config.server.workers {
         0 => thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
+    }
+}
+
+/// Gives every shard an equal part of the memory: keys spread evenly, and shards share nothing.
+fn limit_memory(config: &Config, shards: &mut [Shard]) {
+    let count = u64::try_from(shards.len()).expect("workers are limited by the configuration");
+    if config.server.max_memory > 0 {
+        let part = config.server.max_memory / count;
+        for shard in shards {
+            shard.limit_memory(usize::try_from(part).unwrap_or(usize::MAX));
+        }
     }
 }
 

@@ -105,7 +105,7 @@ impl Call<'_, '_> {
             ),
             ("databases", hub.groups.len().to_string()),
             ("maxclients", hub.connections_max.to_string()),
-            ("maxmemory", "0".to_owned()),
+            ("maxmemory", server.max_memory.to_string()),
             ("maxmemory-policy", "noeviction".to_owned()),
             ("port", port.to_string()),
             (
@@ -227,7 +227,14 @@ impl Call<'_, '_> {
             text,
             "# Memory\r\nused_memory:{dataset}\r\nused_memory_dataset:{dataset}\r\n"
         )?;
-        write!(text, "maxmemory:0\r\nmaxmemory_policy:noeviction\r\n")
+        let max = self.clients.hub.config.server.max_memory;
+        write!(
+            text,
+            "used_memory_human:{}\r\nmaxmemory:{max}\r\nmaxmemory_human:{}\r\n",
+            human(dataset),
+            human(max)
+        )?;
+        write!(text, "maxmemory_policy:noeviction\r\n")
     }
 
     fn describe_persistence(&self, text: &mut String) -> std::fmt::Result {
@@ -317,5 +324,40 @@ impl Call<'_, '_> {
 
     fn sum(&self, number: impl Fn(&WorkerStats) -> u64) -> u64 {
         self.clients.hub.stats.iter().map(number).sum()
+    }
+}
+
+/// Octets as Redis shows them to people: two places and the first letter of the unit.
+fn human(octets: u64) -> String {
+    let units = [
+        (1 << 40, 'T'),
+        (1 << 30, 'G'),
+        (1 << 20, 'M'),
+        (1 << 10, 'K'),
+    ];
+    let Some((unit, letter)) = units.into_iter().find(|(unit, _)| octets >= *unit) else {
+        return format!("{octets}B");
+    };
+    let hundredths = u128::from(octets) * 100 / u128::from(unit);
+    format!("{}.{:02}{letter}", hundredths / 100, hundredths % 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: sizes look as in Redis.
+    #[test]
+    fn sizes_for_people() {
+        for (octets, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.00K"),
+            (1_572_864, "1.50M"),
+            (4 << 30, "4.00G"),
+            (u64::MAX, "16777215.99T"),
+        ] {
+            assert_eq!(human(octets), text);
+        }
     }
 }
