@@ -153,6 +153,8 @@ struct Queue {
     in_flight_bytes: usize,
     /// Nodes that were sent more than once.
     resent: usize,
+    /// Since when something was sent and nothing acknowledged.
+    unanswered_since: Option<Time>,
     generation: u8,
     /// Of a group, not of a DCS.
     group: bool,
@@ -163,6 +165,7 @@ impl Queue {
         lists: [List::EMPTY; 3],
         in_flight_bytes: 0,
         resent: 0,
+        unanswered_since: None,
         generation: 0,
         group: false,
     };
@@ -173,6 +176,13 @@ impl Queue {
 
     const fn list_mut(&mut self, place: Place) -> &mut List {
         &mut self.lists[place as usize]
+    }
+
+    /// A node left for good.
+    fn left(&mut self) {
+        if self.lists.iter().all(|list| list.len == 0) {
+            self.unanswered_since = None;
+        }
     }
 }
 
@@ -295,7 +305,10 @@ impl Queues {
     /// Takes a node out of everything.
     fn drop_node(&mut self, blocks: &mut Blocks, number: u32) {
         self.unlink(number);
-        let Node { entry, sibling, .. } = *self.nodes.at(number);
+        let node @ Node { entry, sibling, .. } = *self.nodes.at(number);
+        if self.is_live(&node) {
+            self.queue_mut(node.peer).left();
+        }
         let mut at = blocks.link(entry);
         if at == number {
             blocks.set_link(entry, sibling);
@@ -334,22 +347,46 @@ impl Queues {
             node.sent_at = NEVER;
             number
         } else {
-            let number = self.allocate();
-            let generation = self.queue(peer).generation;
-            let sibling = blocks.link(entry);
-            let node = Node {
-                entry,
-                sibling,
-                peer,
-                generation,
-                solicited,
-                ..Node::default()
-            };
-            *self.nodes.at_mut(number) = node;
-            blocks.set_link(entry, number);
-            number
+            self.add(blocks, entry, peer, solicited)
         };
         self.link(number, Place::Unsent);
+    }
+
+    /// The entry, which has no node for this DCS, counts as sent.
+    pub(crate) fn enqueue_as_sent(
+        &mut self,
+        blocks: &mut Blocks,
+        entry: EntryId,
+        peer: PeerIndex,
+        (wire_len, now): (usize, Time),
+    ) {
+        debug_assert!(!self.is_queued(blocks, entry, peer), "one node per DCS");
+        let number = self.add(blocks, entry, peer, false);
+        self.mark(number, wire_len, now);
+    }
+
+    /// A new node in no list of its DCS yet.
+    fn add(
+        &mut self,
+        blocks: &mut Blocks,
+        entry: EntryId,
+        peer: PeerIndex,
+        solicited: bool,
+    ) -> u32 {
+        let number = self.allocate();
+        let generation = self.queue(peer).generation;
+        let sibling = blocks.link(entry);
+        let node = Node {
+            entry,
+            sibling,
+            peer,
+            generation,
+            solicited,
+            ..Node::default()
+        };
+        *self.nodes.at_mut(number) = node;
+        blocks.set_link(entry, number);
+        number
     }
 
     fn peek(&self, peer: PeerIndex) -> Option<u32> {
@@ -374,10 +411,26 @@ impl Queues {
             return;
         };
         self.unlink(number);
+        self.mark(number, wire_len, now);
+    }
+
+    /// An unlinked node was sent.
+    fn mark(&mut self, number: u32, wire_len: usize, now: Time) {
         let node = self.nodes.at_mut(number);
         node.sent_at = now;
         node.wire_len = u16::try_from(wire_len).unwrap_or(u16::MAX);
+        let peer = node.peer;
         self.link(number, Place::Sent);
+        self.queue_mut(peer).unanswered_since.get_or_insert(now);
+    }
+
+    /// The DCS said something about what it was sent.
+    pub(crate) fn answered(&mut self, peer: PeerIndex) {
+        self.queue_mut(peer).unanswered_since = None;
+    }
+
+    pub(crate) fn unanswered_since(&self, peer: PeerIndex) -> Option<Time> {
+        self.queue(peer).unanswered_since
     }
 
     fn is_untold(&self, node: &Node) -> bool {
@@ -409,10 +462,7 @@ impl Queues {
             let node = *self.nodes.at(number);
             if self.is_untold(&node) && was_told(node.peer) {
                 self.unlink(number);
-                let node = self.nodes.at_mut(number);
-                node.sent_at = now;
-                node.wire_len = u16::try_from(wire_len).unwrap_or(u16::MAX);
-                self.link(number, Place::Sent);
+                self.mark(number, wire_len, now);
             }
             number = node.sibling;
         }
@@ -504,9 +554,12 @@ impl Queues {
         blocks.set_link(entry, NIL);
         while number != NIL {
             self.unlink(number);
-            let sibling = self.nodes.at(number).sibling;
+            let node = *self.nodes.at(number);
+            if self.is_live(&node) {
+                self.queue_mut(node.peer).left();
+            }
             self.release(number);
-            number = sibling;
+            number = node.sibling;
         }
     }
 

@@ -99,6 +99,17 @@ impl Entry<'_> {
     pub const fn summary_len(&self) -> usize {
         SUMMARY_LEN + self.key.len() + self.originator.len()
     }
+
+    /// The summary that a record of the entry starts with.
+    pub const fn summary(&self, hop_count: u16) -> SummaryFields<'_> {
+        SummaryFields {
+            hop_count,
+            null: false,
+            seq: self.seq,
+            key: self.key,
+            originator: self.originator,
+        }
+    }
 }
 
 /// A limit of the store is reached; nothing was changed.
@@ -429,6 +440,14 @@ impl Store {
         self.queues.enqueue(&mut self.blocks, id, peer, solicited);
     }
 
+    /// Queues an entry that is in no place of the queue as if it had been sent `now`: it is sent when
+    /// a resend is due.
+    pub fn enqueue_as_sent(&mut self, id: EntryId, peer: PeerIndex, now: Time) {
+        let wire_len = self.wire_len(id);
+        self.queues
+            .enqueue_as_sent(&mut self.blocks, id, peer, (wire_len, now));
+    }
+
     /// What to send next and whether it was solicited: resends first, then in order of queueing.
     pub fn peek_unsent(&self, peer: PeerIndex) -> Option<(EntryId, bool)> {
         self.queues.peek_unsent(peer)
@@ -476,6 +495,17 @@ impl Store {
     /// one included.
     pub fn take_overdue(&mut self, peer: PeerIndex, sent_before: Time) -> Option<(EntryId, u8)> {
         self.queues.take_overdue(peer, sent_before)
+    }
+
+    /// The DCS acknowledged something, be it an instance that is queued no more.
+    pub fn answered(&mut self, peer: PeerIndex) {
+        self.queues.answered(peer);
+    }
+
+    /// Since when the DCS, having been sent something, has acknowledged nothing at all (CSU-06).
+    /// Unlike the resends of an entry this goes on when the entry changes.
+    pub fn unanswered_since(&self, peer: PeerIndex) -> Option<Time> {
+        self.queues.unanswered_since(peer)
     }
 
     /// Records unsent and unacknowledged.

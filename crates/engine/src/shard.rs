@@ -5,6 +5,7 @@
 //! [`Shard::next_deadline`]. Acknowledgements and updates are bundled between two polls, so a
 //! caller that hands in a batch of packets first gets full packets out.
 
+mod acknowledge;
 mod align;
 mod expire;
 mod flood;
@@ -14,6 +15,7 @@ mod kv;
 mod originate;
 mod outcome;
 mod peer;
+mod purge;
 mod receive;
 mod records;
 mod reoriginate;
@@ -49,6 +51,7 @@ pub(crate) use originate::EXTENSIONS_LEN_MAX;
 use group::Group;
 use originate::Floors;
 use peer::{Gate, Peer};
+use purge::Purges;
 use reoriginate::Reoriginations;
 
 /// A packet that was built into the caller's buffer.
@@ -125,6 +128,7 @@ struct Instance {
     live_keys: u64,
     floors: Floors,
     reoriginations: Reoriginations,
+    purges: Purges,
     /// What is left of earlier runs (D-12, D-19).
     memory: Memory,
     /// The hybrid clock when this run could first originate: what it stamps is later (D-12).
@@ -188,6 +192,7 @@ impl Shard {
                 live_keys: 0,
                 floors: Floors::default(),
                 reoriginations: Reoriginations::default(),
+                purges: Purges::default(),
                 memory: Memory::default(),
                 began: None,
                 acknowledged_after: None,
@@ -241,8 +246,8 @@ impl Shard {
             }
             ToShard::Offer { dcs, epoch, bytes } => self.handle_offer(dcs, epoch, &bytes),
             ToShard::Update { dcs, epoch } => self.handle_update(now, dcs, epoch),
-            ToShard::Turn { dcs, epoch } => self.handle_turn(dcs, epoch),
-            ToShard::Down { dcs } => self.handle_down(dcs),
+            ToShard::Turn { dcs, epoch } => self.handle_turn(now, dcs, epoch),
+            ToShard::Down { dcs } => self.handle_down(now, dcs),
             ToShard::Packet { dcs, bytes } => self.handle_returned(now, dcs, &bytes),
             ToShard::Batch {
                 dcs,
@@ -265,10 +270,7 @@ impl Shard {
 
     /// Expires entries, resends what is overdue (CSU-06, CA-19), originates again what waited.
     pub fn handle_timeouts(&mut self, now: Now) {
-        for index in 0..self.instances.len() {
-            self.expire(now, index);
-            self.reoriginate_due(now, index);
-        }
+        // What neighbours let go of first: a record that was held back for them may be over.
         for index in 0..self.peers.len() {
             let dcs = DcsIndex(u16::try_from(index).expect("checked when configured"));
             self.resend_overdue(now, dcs);
@@ -278,6 +280,10 @@ impl Shard {
             peer.retry_at = peer.retry_at.filter(|at| now.time < *at);
         }
         self.pay_debts(now);
+        for index in 0..self.instances.len() {
+            self.expire(now, index);
+            self.reoriginate_due(now, index);
+        }
     }
 
     /// When to call [`handle_timeouts`](Self::handle_timeouts) at the latest.
@@ -294,11 +300,16 @@ impl Shard {
             .zip(&self.setup.dcs)
             .flat_map(|(peer, dcs)| {
                 let instance = &self.setup.instances[dcs.instance.index()];
-                let sent = self.instances[dcs.instance.index()]
-                    .store
-                    .oldest_sent(peer.queue);
+                let store = &self.instances[dcs.instance.index()].store;
+                let (sent, unanswered) = (
+                    store.oldest_sent(peer.queue),
+                    store.unanswered_since(peer.queue),
+                );
+                let patience =
+                    instance.csu_retransmit * instance.csu_retransmit_max.saturating_add(1);
                 [
                     sent.map(|at| at.saturating_add(instance.csu_retransmit)),
+                    unanswered.map(|at| at.saturating_add(patience)),
                     peer.solicit
                         .sent_at
                         .map(|at| at.saturating_add(instance.csus_retransmit)),

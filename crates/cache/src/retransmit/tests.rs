@@ -296,3 +296,36 @@ proptest! {
         }
     }
 }
+
+/// Goal: since when nothing was acknowledged goes on over resends and changes, and ends with any
+/// acknowledgement and with the last record.
+#[test]
+fn csu_06_silence_outlasts_changes() {
+    let mut store = Store::new(1);
+    let peer = store.add_peer();
+    let at = |secs| Time::ZERO.saturating_add(std::time::Duration::from_secs(secs));
+    let ids = [0_u8, 1].map(|n| put(&mut store, &new_entry(&[n], b"o", b"body")));
+    for id in ids {
+        store.enqueue(id, peer, false);
+    }
+    assert_eq!(store.unanswered_since(peer), None);
+    store.mark_sent(peer, at(1));
+    store.mark_sent(peer, at(2));
+    store.enqueue(ids[0], peer, false);
+    store.enqueue(ids[1], peer, false);
+    store.mark_sent(peer, at(3));
+    assert!(store.take_overdue(peer, at(3)).is_some());
+    assert_eq!(store.unanswered_since(peer), Some(at(1)));
+    store.answered(peer);
+    assert_eq!(store.unanswered_since(peer), None);
+    store.mark_sent(peer, at(4));
+    store.remove(ids[0]);
+    assert_eq!(store.unanswered_since(peer), Some(at(4)));
+    store.acknowledge(ids[1], peer);
+    assert_eq!(store.unanswered_since(peer), None);
+    store.enqueue_as_sent(ids[1], peer, at(5));
+    assert_eq!(store.oldest_sent(peer), Some(at(5)));
+    assert_eq!(store.unanswered_since(peer), Some(at(5)));
+    store.clear_queue(peer);
+    assert_eq!(store.unanswered_since(peer), None);
+}

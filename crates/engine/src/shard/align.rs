@@ -2,13 +2,14 @@
 //! the neighbour holds.
 
 use scsp_cache::EntryId;
-use scsp_wire::{MessageType, ServerId, Summaries, Summary, overhead};
+use scsp_wire::{CsaSeq, MessageType, ServerId, Summaries, Summary, overhead};
 
 use crate::Now;
 use crate::message::{Epoch, Page, ToControl};
 use crate::setup::DcsIndex;
 
 use super::peer::Gate;
+use super::purge::is_of_before;
 use super::{Instance, Shard};
 
 /// Hop count of a stand-alone summary (CSU-17).
@@ -36,6 +37,7 @@ impl Shard {
         peer.page_octets = page_octets;
         peer.cursor = Some(store.cursor());
         self.break_group(dcs);
+        self.purges_without(now, dcs); // CSU-19
         self.send_page(dcs);
     }
 
@@ -107,7 +109,7 @@ impl Shard {
         while let Ok((summary, after)) = Summary::split_first(rest) {
             rest = after;
             let hash = self.hasher.hash(summary.key);
-            if instance.is_news(hash, &summary) {
+            if instance.is_news(now, hash, &summary) {
                 peer.require(&summary, limited && !instance.is_known(hash, summary.key));
             } else if blind && summary.originator == self.setup.lsid.as_bytes() {
                 rivals.extend(instance.rival(hash, &summary));
@@ -147,24 +149,26 @@ impl Shard {
         let wanting = !peer.requests.is_empty();
         peer.asked_turn = wanting;
         let early = std::mem::take(&mut peer.early);
+        self.owe_purges(dcs); // CSU-19
         self.tell_control(ToControl::Compared {
             dcs,
             epoch,
             shard,
             wanting,
         });
-        for (kind, bytes) in early {
-            self.take_batch(now, dcs, kind, &bytes);
+        for (came, kind, bytes) in early {
+            self.take_batch(now, dcs, kind, &bytes, now.time.since(came));
         }
     }
 
     /// The alignment went down.
-    pub(super) fn handle_down(&mut self, dcs: DcsIndex) {
+    pub(super) fn handle_down(&mut self, now: Now, dcs: DcsIndex) {
         let peer = &mut self.peers[dcs.index()];
         self.instances[peer.instance.index()]
             .store
             .clear_queue(peer.queue);
         peer.reset();
+        self.purges_without(now, dcs); // CSU-19
     }
 }
 
@@ -179,8 +183,21 @@ impl Instance {
     }
 
     /// Whether `summary` speaks of something unknown or newer (CSU-03, CA-16).
-    pub(super) fn is_news(&self, hash: u64, summary: &Summary<'_>) -> bool {
+    ///
+    /// CSU-19: what another server's entry started again with is news while the purge is under
+    /// way, or still to come here, or the neighbour would not offer it once what is held has gone.
+    /// The purge itself is none when it is over.
+    pub(super) fn is_news(&self, now: Now, hash: u64, summary: &Summary<'_>) -> bool {
         let found = self.store.find(hash, summary.key, summary.originator);
-        found.is_none_or(|id| self.store.entry(id).seq < summary.seq)
+        let held = found.map(|id| self.store.entry(id).seq);
+        match (found, held) {
+            (Some(id), Some(CsaSeq::PURGE)) => {
+                self.purges.next_seq(id).is_none() && summary.seq != CsaSeq::PURGE
+            }
+            _ => {
+                let newer = |seq| seq < summary.seq || is_of_before(summary.seq, seq);
+                held.is_none_or(newer) && !self.purges.is_copy(now, summary, held)
+            }
+        }
     }
 }

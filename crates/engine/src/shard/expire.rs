@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use scsp_cache::{EntryFlags, EntryId, Update};
 use scsp_profile::{Facts, Profile, Stamp};
+use scsp_wire::CsaSeq;
 
 use crate::setup::InstanceSetup;
 use crate::{Now, Time};
@@ -43,7 +44,8 @@ impl Shard {
             let entry = instance.store.entry(id);
             let hash = self.hasher.hash(entry.key);
             let withdrawn = entry.flags.withdrawn;
-            if !withdrawn || settling || instance.store.pending_peers(id).any(is_owed) {
+            let owed = settling || instance.store.pending_peers(id).any(is_owed);
+            if !withdrawn || owed || instance.purges.is_open(id) {
                 instance.linger(now, setup, hash, id, &mut self.body);
                 continue;
             }
@@ -102,13 +104,21 @@ impl Instance {
     fn remove_kv(&mut self, hash: u64, id: EntryId, lsid: &[u8]) {
         let key = self.store.entry(id).key.to_vec();
         let before = self.counts(Profile::Kv, hash, &key);
-        self.forget_smaller(hash, id, stamp_of(self.store.entry(id).body), lsid);
+        self.forget_smaller(hash, id, stamp_of(self.store.entry(id).body), lsid, None);
         self.forget(hash, id, lsid);
         self.recount(before, Profile::Kv, hash, &key);
     }
 
     /// Removes the instances of the key of `id` that are smaller than (`stamp`, its originator).
-    fn forget_smaller(&mut self, hash: u64, id: EntryId, stamp: Stamp, lsid: &[u8]) {
+    /// Those that a neighbour still has to acknowledge are only withdrawn until `kept`, if given.
+    pub(super) fn forget_smaller(
+        &mut self,
+        hash: u64,
+        id: EntryId,
+        stamp: Stamp,
+        lsid: &[u8],
+        kept: Option<Time>,
+    ) {
         let entry = self.store.entry(id);
         let (key, limit) = (entry.key, (stamp, entry.originator));
         let is_smaller = |other: &EntryId| {
@@ -121,17 +131,49 @@ impl Instance {
             .filter(is_smaller)
             .collect();
         for id in smaller {
-            self.forget(hash, id, lsid);
+            // What is being purged goes with the last acknowledgement (CSU-19).
+            let purging = self.purges.is_open(id);
+            let kept = kept.filter(|_| self.store.pending_peers(id).next().is_some());
+            let stays = match kept {
+                _ if purging => self.drop_waiting(id),
+                Some(until) => self.withdraw_until(id, until),
+                None => false,
+            };
+            if !stays {
+                self.forget(hash, id, lsid);
+            }
         }
     }
 
+    /// Keeps an entry that nobody reads any more; whether there was room for its deadline.
+    fn withdraw_until(&mut self, id: EntryId, until: Time) -> bool {
+        let entry = self.store.entry(id);
+        let body = entry.body.to_vec();
+        let update = Update {
+            seq: entry.seq,
+            hop_count: entry.hop_count,
+            body: &body,
+            expires: Some(until),
+            changed: entry.changed,
+            flags: EntryFlags {
+                withdrawn: true,
+                ..entry.flags
+            },
+        };
+        self.store.update(id, &update).is_ok()
+    }
+
     /// Removes an entry for good.
-    fn forget(&mut self, hash: u64, id: EntryId, lsid: &[u8]) {
+    pub(super) fn forget(&mut self, hash: u64, id: EntryId, lsid: &[u8]) {
         let entry = self.store.entry(id);
         if entry.originator == lsid {
-            self.floors.note(hash, entry.seq);
+            if entry.seq != CsaSeq::PURGE {
+                self.floors.note(hash, entry.seq);
+                self.purges.note_gone(hash, entry.seq);
+            }
             self.reoriginations.forget(id);
         }
+        self.purges.close(hash, id);
         self.store.remove(id);
     }
 }

@@ -32,6 +32,7 @@ use crate::setup::{DcsIndex, InstanceIndex, LinkIndex, Setup};
 use crate::{Now, Time};
 
 use super::peer::{Gate, Peer};
+use super::purge::Purges;
 use super::transmit::{Encoder, Frame};
 use super::{Instance, Shard};
 
@@ -155,10 +156,16 @@ impl Group {
 
     /// What to send next, and its octets, if all that are to have it may be sent as much. What is
     /// for fewer than two by now, or too long for a packet, is left to unicast.
-    fn next(&self, store: &mut Store, peers: &[Peer], len_max: usize) -> Option<(EntryId, usize)> {
+    fn next(
+        &self,
+        store: &mut Store,
+        purges: &Purges,
+        peers: &[Peer],
+        len_max: usize,
+    ) -> Option<(EntryId, usize)> {
         loop {
             let (id, _) = store.peek_unsent(self.queue)?;
-            let len = store.wire_len(id);
+            let len = purges.outgoing_len(store, id);
             let (mut wanted, mut allowed) = (0, true);
             for queue in store.untold_peers(id) {
                 if let Some(dcs) = self.member(queue) {
@@ -208,7 +215,10 @@ impl Shard {
         let group = &self.groups[index];
         let profile = self.setup.instances[group.instance.index()].profile;
         let Instance {
-            store, counters, ..
+            store,
+            counters,
+            purges,
+            ..
         } = &mut self.instances[group.instance.index()];
         let any = *group.members.first()?;
         let signing = self.setup.signing(any, now.unix_ms);
@@ -218,10 +228,14 @@ impl Shard {
         let (limit, signer) = (group.packet_limit, signing.signer());
         let frame = Frame::new(&self.setup, any, &group.receiver, limit, signer);
         let len_max = frame.record_len_max(MessageType::CsuRequest, out.len());
-        let (_, first_len) = group.next(store, &self.peers, len_max)?;
-        let encoder = Encoder { profile, now };
+        let (_, first_len) = group.next(store, purges, &self.peers, len_max)?;
+        let encoder = Encoder {
+            profile,
+            now,
+            purges,
+        };
         let mut builder = frame.start(MessageType::CsuRequest, out, first_len)?;
-        while let Some((id, _)) = group.next(store, &self.peers, len_max) {
+        while let Some((id, _)) = group.next(store, purges, &self.peers, len_max) {
             if !encoder.push(&mut builder, store, id, None) {
                 break;
             }

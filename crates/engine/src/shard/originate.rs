@@ -53,9 +53,6 @@ pub enum Refusal {
         /// Largest allowed.
         max: i64,
     },
-    /// The sequence numbers of the entry are used up (CSU-19).
-    #[error("the sequence numbers of this entry are used up")]
-    Exhausted,
     /// The body is malformed for the protocol.
     #[error("body malformed for this protocol: {0}")]
     Body(&'static str),
@@ -164,31 +161,38 @@ impl Shard {
         let found = self.instances[at.index()]
             .store
             .find(hash, what.key, lsid.as_bytes());
-        let seq = self.next_seq(at, hash, found, what.seq)?;
+        let Some(seq) = self.next_seq(at, hash, found, what.seq)? else {
+            return self.originate_after_purge(now, at, hash, what, found);
+        };
         let id = self.store_own(now, at, hash, what, seq, found)?;
         self.instances[at.index()].counters.originated += 1;
         self.flood(at, id, None, true);
         Ok(seq)
     }
 
-    /// CSU-18, CSU-20, D-19.
+    /// CSU-18, CSU-20, D-19; `None` where the entry has to be purged first (CSU-19).
     fn next_seq(
         &self,
         at: InstanceIndex,
         hash: u64,
         found: Option<EntryId>,
         chosen: Option<CsaSeq>,
-    ) -> Result<CsaSeq, Refusal> {
+    ) -> Result<Option<CsaSeq>, Refusal> {
         let instance = &self.instances[at.index()];
         let increment = self.setup.instances[at.index()].restart_increment;
         let held = found.map(|id| {
             let entry = instance.store.entry(id);
             (entry.seq, entry.flags.own_run)
         });
+        let purging = held.is_some_and(|(seq, _)| seq == CsaSeq::PURGE);
         if let Some(given) = chosen {
-            let current = held.map(|(seq, _)| seq);
+            let current = if purging {
+                found.and_then(|id| instance.purges.next_seq(id))
+            } else {
+                held.map(|(seq, _)| seq)
+            };
             return if current.is_none_or(|current| given > current) && given <= CsaSeq::LAST {
-                Ok(given)
+                Ok(Some(given).filter(|_| !purging))
             } else {
                 let min = current.map_or(i64::from(CsaSeq::FIRST.get()), |seq| {
                     i64::from(seq.get()) + 1
@@ -196,6 +200,10 @@ impl Shard {
                 let (given, max) = (i64::from(given.get()), i64::from(CsaSeq::LAST.get()));
                 Err(Refusal::Sequence { given, min, max })
             };
+        }
+        let gone = instance.purges.counted_gone(hash);
+        if let (None, Some(gone)) = (held, gone) {
+            return Ok(gone.next()); // Everything above was used before the last purge (CSU-19).
         }
         let next = match held {
             Some((seq, true)) => seq.next(),
@@ -213,8 +221,7 @@ impl Shard {
             Some(above) => above.and_then(|above| next.map(|next| next.max(above))),
             None => next,
         };
-        next.filter(|next| *next <= CsaSeq::LAST)
-            .ok_or(Refusal::Exhausted)
+        Ok(next)
     }
 
     /// Stores an own record of this run.
@@ -241,11 +248,13 @@ impl Shard {
         };
         let room = self.room();
         let instance = &mut self.instances[at.index()];
+        let before = found.map(|id| instance.store.entry(id).seq);
         let names = (what.key, self.setup.lsid.as_bytes());
         let id = instance
             .put(setup.profile, hash, names, found, &update, room)
             .map_err(|_| Refusal::Full)?;
         instance.reoriginations.settle(id);
+        instance.purges.renumbered(hash, id, before, seq);
         Ok(id)
     }
 }

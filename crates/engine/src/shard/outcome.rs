@@ -13,16 +13,19 @@ pub enum Outcome {
     Null,
     /// Its key or body is malformed for the protocol, or there was no room for it (CSU-04).
     Rejected,
+    /// Its entry is being purged: it was not acknowledged and has to come again (CSU-19).
+    Purging,
 }
 
 impl Outcome {
     /// Every outcome, in the order of the counters.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Newer,
         Self::Duplicate,
         Self::Older,
         Self::Null,
         Self::Rejected,
+        Self::Purging,
     ];
 
     /// Metric label.
@@ -33,6 +36,7 @@ impl Outcome {
             Self::Older => "older",
             Self::Null => "null",
             Self::Rejected => "rejected",
+            Self::Purging => "purging",
         }
     }
 

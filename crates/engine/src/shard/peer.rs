@@ -1,5 +1,6 @@
 //! What a shard keeps of one DCS.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use scsp_cache::{Cursor, PeerIndex, RequestList};
@@ -122,16 +123,16 @@ pub(super) struct Peer {
     pub(super) cursor: Option<Cursor>,
     pub(super) page_octets: usize,
     pub(super) requests: Requests,
+    /// What is on it since replies showed it (CSU-08), by hashes of key and originator.
+    pub(super) wanted: BTreeSet<(u64, u64)>,
     pub(super) solicit: Solicit,
     /// Summaries for the next CSU Replies.
     pub(super) acks: Packed,
     /// Summaries with the N bit for the next CSU Requests (CSU-11).
     pub(super) nulls: Packed,
     pub(super) window: Window,
-    /// When what is overdue was sent, while nothing at all was acknowledged since.
-    pub(super) stalled_since: Option<Time>,
-    /// Records that another shard admitted, while Update Cache is on its way here.
-    pub(super) early: Vec<(BatchKind, Vec<u8>)>,
+    /// Records that another shard admitted, while Update Cache is on its way here, and since when.
+    pub(super) early: Vec<(Time, BatchKind, Vec<u8>)>,
     /// When the gate opened, while it is open.
     pub(super) opened_at: Option<Time>,
     /// When the exchange began.
@@ -163,11 +164,11 @@ impl Peer {
             cursor: None,
             page_octets: 0,
             requests: Requests::default(),
+            wanted: BTreeSet::new(),
             solicit: Solicit::default(),
             acks: Packed::default(),
             nulls: Packed::default(),
             window: Window::new(packet_limit),
-            stalled_since: None,
             early: Vec::new(),
             opened_at: None,
             began_at: Time::from_nanos(0),
@@ -226,11 +227,11 @@ impl Peer {
         self.skew_ms = 0;
         self.cursor = None;
         self.requests.clear();
+        self.wanted.clear();
         self.solicit.clear();
         self.acks.clear();
         self.nulls.clear();
         self.window.reset();
-        self.stalled_since = None;
         self.early.clear();
         self.opened_at = None;
         self.moved_on = false;

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use scsp_cache::{EntryFlags, EntryId, Update};
-use scsp_profile::{Facts, Stamp};
-use scsp_wire::{Envelope, Message as Packet, ParseError, Record, Summary, is_broadcast};
+use scsp_profile::{BodyError, Facts, Profile, Stamp};
+use scsp_wire::{CsaSeq, Envelope, Message as Packet, ParseError, Record, is_broadcast};
 
 use crate::Now;
 use crate::message::{BatchKind, Epoch, ToControl};
 use crate::setup::DcsIndex;
 
-use super::align::SUMMARY_HOP_COUNT;
 use super::expire::expiry;
 use super::flood::Source;
 use super::outcome::Outcome;
@@ -59,6 +58,28 @@ impl Drop {
             "id_length",
             "authentication",
         ])
+    }
+}
+
+/// How a record came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Came {
+    /// This server asked for it.
+    pub(super) solicited: bool,
+    /// By a packet to everybody on a multipoint link (CSU-14).
+    pub(super) broadcast: bool,
+    /// How long ago (K-03).
+    pub(super) waited: Duration,
+}
+
+impl Came {
+    /// Just now; whether it was asked for is still to be seen.
+    fn now(broadcast: bool) -> Self {
+        Self {
+            solicited: false,
+            broadcast,
+            waited: Duration::ZERO,
+        }
     }
 }
 
@@ -154,11 +175,12 @@ impl Shard {
                 };
                 for record in request.records() {
                     let summary = &record.summary;
+                    let came = Came::now(!addressed);
                     self.sort(dcs, kind, summary.key, record.wire, |shard, hash| {
-                        shard.take_record(now, dcs, hash, &record, !addressed);
+                        shard.take_record(now, dcs, hash, &record, came);
                     });
                 }
-                self.solicit_if_answered(dcs);
+                self.solicit_if_answered(now, dcs);
             }
             Packet::CsuReply(reply) => {
                 for summary in reply.summaries() {
@@ -255,59 +277,79 @@ impl Shard {
         }
         match self.peers[dcs.index()].gate {
             Gate::Closed => {}
-            Gate::Exchange => self.peers[dcs.index()].early.push((kind, bytes)),
-            Gate::Open => self.take_batch(now, dcs, kind, &bytes),
+            Gate::Exchange => self.peers[dcs.index()].early.push((now.time, kind, bytes)),
+            Gate::Open => self.take_batch(now, dcs, kind, &bytes, Duration::ZERO),
         }
     }
 
-    pub(super) fn take_batch(&mut self, now: Now, dcs: DcsIndex, kind: BatchKind, bytes: &[u8]) {
+    /// Records that came `waited` ago.
+    pub(super) fn take_batch(
+        &mut self,
+        now: Now,
+        dcs: DcsIndex,
+        kind: BatchKind,
+        bytes: &[u8],
+        waited: Duration,
+    ) {
         let mut rest = bytes;
         while let Ok((record, after)) = Record::split_first(rest) {
             rest = after;
             let hash = self.hasher.hash(record.summary.key);
             match kind {
-                BatchKind::Request => self.take_record(now, dcs, hash, &record, false),
-                BatchKind::Broadcast => self.take_record(now, dcs, hash, &record, true),
+                BatchKind::Request | BatchKind::Broadcast => {
+                    let came = Came {
+                        waited,
+                        ..Came::now(kind == BatchKind::Broadcast)
+                    };
+                    self.take_record(now, dcs, hash, &record, came);
+                }
                 BatchKind::Reply => self.take_acknowledgement(now, dcs, hash, &record.summary),
                 BatchKind::Solicit => self.take_solicitation(dcs, hash, &record.summary),
             }
         }
         if matches!(kind, BatchKind::Request | BatchKind::Broadcast) {
-            self.solicit_if_answered(dcs);
+            self.solicit_if_answered(now, dcs);
         }
     }
 
     /// One CSA record (2.3; CSU-02..CSU-04, CSU-09, CSU-11, CSU-12).
-    fn take_record(
+    fn take_record(&mut self, now: Now, dcs: DcsIndex, hash: u64, record: &Record<'_>, came: Came) {
+        let solicited = self.peers[dcs.index()]
+            .solicit
+            .answer(hash, &record.summary);
+        self.judge(now, dcs, hash, record, Came { solicited, ..came });
+    }
+
+    /// The same, when it is known whether this server asked for it.
+    pub(super) fn judge(
         &mut self,
         now: Now,
         dcs: DcsIndex,
         hash: u64,
         record: &Record<'_>,
-        broadcast: bool,
+        came: Came,
     ) {
         let summary = &record.summary;
         let at = self.peers[dcs.index()].instance;
         let profile = self.setup.instances[at.index()].profile;
-        let solicited = self.peers[dcs.index()].solicit.answer(hash, summary);
         let outcome = if summary.null {
             self.acknowledge(dcs, summary); // CSU-11
-            // Later a reply asked for it, and the offer would bring the same reply again.
-            if solicited && !self.peers[dcs.index()].first_turn_over {
-                self.offer_older(dcs, hash, summary);
+            if came.solicited {
+                self.offer_older(now, dcs, hash, summary);
             }
             Outcome::Null
         } else {
-            match profile.inspect(summary.key, record.body) {
-                Ok(facts) => {
+            match inspect(profile, record) {
+                Ok(mut facts) => {
+                    facts.life = facts.life.map(|life| life.saturating_sub(came.waited)); // K-03
                     let found = None;
                     let arrival = Arrival {
                         dcs,
-                        broadcast,
+                        broadcast: came.broadcast,
                         hash,
                         record,
                         facts,
-                        solicited,
+                        solicited: came.solicited,
                         found,
                     };
                     self.compare(now, arrival)
@@ -321,19 +363,6 @@ impl Shard {
             }
         };
         self.instances[at.index()].counters.received[outcome.index()] += 1;
-    }
-
-    /// The neighbour had summarized a newer instance than the one held, and no longer has it. It
-    /// gets what is held, as it would have if the summary had come later; the originator then
-    /// withdraws what is outdated (D-12).
-    fn offer_older(&mut self, dcs: DcsIndex, hash: u64, summary: &Summary<'_>) {
-        let peer = &self.peers[dcs.index()];
-        let store = &mut self.instances[peer.instance.index()].store;
-        if let Some(id) = store.find(hash, summary.key, summary.originator)
-            && store.entry(id).seq < summary.seq
-        {
-            store.enqueue(id, peer.queue, false);
-        }
     }
 
     /// Judges a record against the cache (2.4).
@@ -350,13 +379,27 @@ impl Shard {
         let instance = &mut self.instances[peer.instance.index()];
         instance.clock.merge(facts.stamp); // K-05
         arrival.found = instance.store.find(hash, summary.key, summary.originator);
-        match arrival.found.map(|id| (id, instance.store.entry(id).seq)) {
+        let held = arrival.found.map(|id| (id, instance.store.entry(id).seq));
+        let copy = instance
+            .purges
+            .is_copy(now, summary, held.map(|(_, seq)| seq));
+        match held {
+            Some((id, CsaSeq::PURGE)) if summary.seq != CsaSeq::PURGE => {
+                self.refuse_while_purged(now, &arrival, id)
+            }
+            _ if copy => {
+                self.acknowledge(dcs, summary); // CSU-19
+                if arrival.solicited {
+                    self.offer_older(now, dcs, hash, summary);
+                }
+                Outcome::Duplicate
+            }
             Some((id, seq)) if seq >= summary.seq => {
                 let same = seq == summary.seq;
+                self.acknowledge_held(dcs, id); // CSU-09
                 if same {
                     self.dequeue(now, dcs, id); // CSU-12
                 }
-                self.acknowledge_held(dcs, id); // CSU-09
                 if same {
                     Outcome::Duplicate
                 } else {
@@ -387,11 +430,15 @@ impl Shard {
         } else {
             summary.hop_count.saturating_sub(1) // CSU-16
         };
+        let purge = summary.seq == CsaSeq::PURGE;
         let update = Update {
             seq: summary.seq,
             hop_count,
             body: record.body,
-            expires: expiry(setup.purge_retention, facts, now),
+            // A purge goes as soon as it is acknowledged (CSU-19).
+            expires: (!purge)
+                .then(|| expiry(setup.purge_retention, facts, now))
+                .flatten(),
             changed: now.time,
             flags: EntryFlags {
                 own_run: false,
@@ -406,7 +453,7 @@ impl Shard {
             self.starved_at = Some(now.time);
             return Outcome::Rejected; // CSU-04: not acknowledged
         };
-        if !solicited && facts.stamp != Stamp::ZERO {
+        if !solicited && !purge && facts.stamp != Stamp::ZERO {
             let age_ms = now.unix_ms.saturating_sub(facts.stamp.millis());
             instance.propagated_after = Some(Duration::from_millis(age_ms));
             let peer = &mut self.peers[dcs.index()];
@@ -422,90 +469,26 @@ impl Shard {
             .acknowledge(id, self.peers[dcs.index()].queue); // CSU-07: that was older
         self.flood_from(at, id, Some(Source { dcs, broadcast }), hop_count > 0);
         self.acknowledge(dcs, summary);
+        if purge {
+            self.purge_taken(now, at, id);
+        }
         Outcome::Newer
     }
+}
 
-    /// `dcs` holds the entry: it leaves the retransmit queue.
-    fn dequeue(&mut self, now: Now, dcs: DcsIndex, id: EntryId) {
-        let peer = &mut self.peers[dcs.index()];
-        let instance = &mut self.instances[peer.instance.index()];
-        let octets = instance.store.entry(id).wire_len();
-        let Some(done) = instance.store.acknowledge(id, peer.queue) else {
-            return;
-        };
-        if let Some(sent_at) = done.sent_at {
-            peer.window.acknowledged(octets);
-            peer.stalled_since = None;
-            instance.acknowledged_after = Some(now.time.since(sent_at));
-        }
+/// What a record says. A purge is one whatever its body (CSU-19).
+fn inspect(profile: Profile, record: &Record<'_>) -> Result<Facts, BodyError> {
+    let key = record.summary.key;
+    let facts = profile.inspect(key, record.body);
+    let (shortest, longest) = profile.key_len();
+    if record.summary.seq != CsaSeq::PURGE || !(shortest..=longest).contains(&key.len()) {
+        return facts;
     }
-
-    /// One summary of a CSU Reply (CSU-08, D-16).
-    fn take_acknowledgement(&mut self, now: Now, dcs: DcsIndex, hash: u64, summary: &Summary<'_>) {
-        if summary.null {
-            return; // It answers a record with the N bit, which is never queued.
-        }
-        let peer = &self.peers[dcs.index()];
-        let instance = &mut self.instances[peer.instance.index()];
-        let Some(id) = instance.store.find(hash, summary.key, summary.originator) else {
-            return;
-        };
-        let seq = instance.store.entry(id).seq;
-        if !instance.store.is_queued(id, peer.queue) || summary.seq < seq {
-            return;
-        }
-        let at = peer.instance;
-        self.dequeue(now, dcs, id);
-        if summary.seq == seq {
-            self.instances[at.index()].counters.acknowledged += 1;
-        } else {
-            self.want(dcs, summary);
-        }
-    }
-
-    /// One summary of a CSUS (CSU-10, CSU-11).
-    fn take_solicitation(&mut self, dcs: DcsIndex, hash: u64, summary: &Summary<'_>) {
-        let peer = &mut self.peers[dcs.index()];
-        let instance = &mut self.instances[peer.instance.index()];
-        let found = instance.store.find(hash, summary.key, summary.originator);
-        if let Some(id) = found {
-            instance.store.enqueue(id, peer.queue, true);
-        }
-        // An older instance than asked for would leave the solicitor asking for ever.
-        if found.is_none_or(|id| instance.store.entry(id).seq < summary.seq) {
-            let fields = scsp_wire::SummaryFields {
-                null: true,
-                hop_count: SUMMARY_HOP_COUNT,
-                ..summary.fields()
-            };
-            peer.nulls.push_with(summary.wire_len(), |out| {
-                scsp_wire::encode_summary(out, &fields);
-            });
-        }
-    }
-
-    /// Acknowledges a record by its own summary (CSU-04, CSU-17).
-    pub(super) fn acknowledge(&mut self, dcs: DcsIndex, summary: &Summary<'_>) {
-        let fields = scsp_wire::SummaryFields {
-            hop_count: SUMMARY_HOP_COUNT,
-            ..summary.fields()
-        };
-        self.peers[dcs.index()]
-            .acks
-            .push_with(summary.wire_len(), |out| {
-                scsp_wire::encode_summary(out, &fields);
-            });
-    }
-
-    /// Acknowledges by the summary of what the cache holds (CSU-09).
-    fn acknowledge_held(&mut self, dcs: DcsIndex, id: EntryId) {
-        let peer = &mut self.peers[dcs.index()];
-        let store = &self.instances[peer.instance.index()].store;
-        let len = store.entry(id).summary_len();
-        peer.acks.push_with(len, |out| {
-            store.encode_summary(id, SUMMARY_HOP_COUNT, false, out);
-        });
-    }
+    Ok(Facts {
+        withdrawn: true,
+        life: None,
+        stamp: facts.map_or(Stamp::ZERO, |facts| facts.stamp),
+    })
 }
 
 fn skew_ms(stamp: Stamp, now: Now) -> i64 {

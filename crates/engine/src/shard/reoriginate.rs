@@ -15,6 +15,7 @@ use crate::{Now, Time};
 
 use super::originate::Originate;
 use super::outcome::Outcome;
+use super::purge::is_of_before;
 use super::receive::Arrival;
 use super::{Instance, Shard};
 
@@ -82,7 +83,7 @@ impl Reoriginations {
         Turn::Later { first }
     }
 
-    fn done(&mut self, now: Time, id: EntryId) {
+    pub(super) fn done(&mut self, now: Time, id: EntryId) {
         self.entries.insert(
             id,
             Last {
@@ -123,7 +124,16 @@ impl Shard {
         let profile = self.setup.instances[at.index()].profile;
         let instance = &mut self.instances[at.index()];
         let entry = instance.store.entry(id);
-        if !entry.flags.own_run && !instance.kept_whole(profile, arrival.facts) {
+        if arrival.record.summary.seq == CsaSeq::PURGE {
+            // It ends the numbers of the entry, not what the entry says (CSU-19).
+            self.acknowledge(arrival.dcs, &arrival.record.summary);
+            self.reoriginate_after_purge(now, at, id, Some(arrival.dcs));
+            return Outcome::Newer;
+        }
+        let before = entry.seq;
+        let came = arrival.record.summary.seq;
+        let of_before = instance.purges.is_outdated(id, before, came); // CSU-19
+        if !entry.flags.own_run && !of_before && !instance.kept_whole(profile, arrival.facts) {
             // What is held was taken back from a neighbour as well, or kept by an earlier run that
             // went on after that: the newer one counts.
             return self.take_back(now, arrival);
@@ -131,7 +141,11 @@ impl Shard {
         // The own state with the sequence received: what the neighbours hold is no longer newer.
         let (body, expires, flags) = (entry.body.to_vec(), entry.expires, entry.flags);
         let update = Update {
-            seq: arrival.record.summary.seq,
+            seq: if of_before {
+                CsaSeq::LAST
+            } else {
+                arrival.record.summary.seq
+            },
             hop_count: self.setup.instances[at.index()].hop_count,
             body: &body,
             expires,
@@ -141,6 +155,9 @@ impl Shard {
         if instance.store.update(id, &update).is_err() {
             return Outcome::Rejected;
         }
+        instance
+            .purges
+            .renumbered(arrival.hash, id, Some(before), update.seq);
         let turn = instance.reoriginations.ask(now.time, id);
         self.acknowledge(arrival.dcs, &arrival.record.summary);
         match turn {
@@ -175,16 +192,16 @@ impl Shard {
         let instance = &self.instances[at.index()];
         // One that is withdrawn already is taken in as it is.
         let is_ours = instance.remembers(profile, facts) && !facts.withdrawn;
-        let above = instance.floors.above(hash).and_then(CsaSeq::next);
-        let seq = record
-            .summary
-            .seq
-            .next()
-            .filter(|_| is_ours)
-            .map(|seq| Some(seq).max(above));
-        let Some(Some(seq)) = seq else {
+        let of_before = instance
+            .purges
+            .counted_gone(hash)
+            .is_some_and(|gone| is_of_before(gone, record.summary.seq)); // CSU-19
+        let floor = instance.floors.above(hash);
+        if !is_ours {
             return self.take_back(now, arrival);
-        };
+        }
+        let above = floor.max(Some(record.summary.seq));
+        let seq = above.and_then(CsaSeq::next).filter(|_| !of_before);
         // The stamp of what is withdrawn, so that later writes of others stay.
         let mut body = record.body.to_vec();
         let len = profile.withdraw(&mut body, facts.stamp);
@@ -200,14 +217,19 @@ impl Shard {
             facts,
             seq: None,
         };
-        let Ok(id) = self.store_own(now, at, hash, &what, seq, None) else {
+        let stored = self.store_own(now, at, hash, &what, seq.unwrap_or(CsaSeq::PURGE), None);
+        let Ok(id) = stored else {
             return Outcome::Rejected;
         };
         self.acknowledge(dcs, &record.summary);
-        self.flood(at, id, None, true);
         let instance = &mut self.instances[at.index()];
         instance.reoriginations.done(now.time, id);
         instance.counters.reoriginated += 1;
+        if seq.is_some() {
+            self.flood(at, id, None, true);
+        } else {
+            self.purge_own(now, at, id, body, None, None); // CSU-19
+        }
         Outcome::Newer
     }
 
@@ -220,20 +242,33 @@ impl Shard {
             // It did run before, where no mark was left of it.
             instance.memory = Memory::Partial;
         }
-        self.take_newer(
+        let store = &instance.store;
+        let before = arrival.found.map(|id| store.entry(id).seq);
+        let outcome = self.take_newer(
             now,
             &Arrival {
                 solicited: true,
                 ..*arrival
             },
-        )
+        );
+        let summary = &arrival.record.summary;
+        let Instance { store, purges, .. } = &mut self.instances[at.index()];
+        if let Some(id) = store.find(arrival.hash, summary.key, summary.originator) {
+            purges.renumbered(arrival.hash, id, before, store.entry(id).seq);
+        }
+        outcome
     }
 
     /// Sends the own state with the next sequence.
     pub(super) fn reoriginate(&mut self, now: Now, at: InstanceIndex, id: EntryId) {
         let instance = &mut self.instances[at.index()];
         let entry = instance.store.entry(id);
-        let Some(seq) = entry.seq.next() else { return };
+        if instance.purges.is_open(id) {
+            return; // It goes on as soon as its purge is over.
+        }
+        let Some(seq) = entry.seq.next() else {
+            return self.reoriginate_after_purge(now, at, id, None);
+        };
         let (body, expires) = (entry.body.to_vec(), entry.expires);
         let flags = EntryFlags {
             own_run: true,

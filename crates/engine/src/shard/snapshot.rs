@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use scsp_cache::{EntryFlags, EntryId, Update};
 use scsp_profile::{Facts, Profile, Stamp};
+use scsp_wire::CsaSeq;
 
 use crate::Now;
 use crate::setup::InstanceIndex;
@@ -42,6 +43,13 @@ impl Shard {
     ) -> Restored {
         let summary = &kept.record.summary;
         let profile = self.setup.instances[at.index()].profile;
+        let is_own = summary.originator == self.setup.lsid.as_bytes();
+        let seq = match summary.seq {
+            // CSU-19: what waited for its purge goes on as it would have; nothing else was to stay.
+            CsaSeq::PURGE if is_own && (!kept.withdrawn || kept.left_ms.is_some()) => CsaSeq::FIRST,
+            CsaSeq::PURGE => return Restored::Older,
+            seq => seq,
+        };
         let Ok(facts) = profile.inspect(summary.key, kept.record.body) else {
             return Restored::Malformed;
         };
@@ -53,13 +61,13 @@ impl Shard {
         instance.clock.merge(facts.stamp); // K-05
         let found = instance.store.find(hash, summary.key, summary.originator);
         // Taken out and brought in anew while the snapshot was written, it is in there twice.
-        if found.is_some_and(|id| instance.store.entry(id).seq >= summary.seq) {
+        if found.is_some_and(|id| instance.store.entry(id).seq >= seq) {
             return Restored::Older;
         }
         let left = |ms| Duration::from_millis(ms).saturating_sub(elapsed);
         let age = Duration::from_millis(kept.age_ms).saturating_add(elapsed);
         let update = Update {
-            seq: summary.seq,
+            seq,
             hop_count: summary.hop_count,
             body: kept.record.body,
             expires: kept.left_ms.map(|ms| now.time.saturating_add(left(ms))),

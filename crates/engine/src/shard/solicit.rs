@@ -11,6 +11,10 @@ use crate::{Now, Time};
 use super::Shard;
 use super::peer::Gate;
 
+/// Records of one DCS that replies showed and that still wait to be asked for. Beyond, the reply
+/// counts as lost.
+const WANTED_MAX: usize = 1 << 14;
+
 /// The outstanding CSUS of one DCS.
 #[derive(Debug, Default)]
 pub(super) struct Solicit {
@@ -72,6 +76,16 @@ impl Solicit {
         });
     }
 
+    /// Whether the record, or a newer one, is asked for and has not come.
+    fn asks(&self, hash: u64, summary: &Summary<'_>) -> bool {
+        let asks = |asked: Summary<'_>| {
+            (asked.key, asked.originator) == (summary.key, summary.originator)
+                && asked.seq >= summary.seq
+        };
+        let found = |at: &u32| summary_at(&self.page, *at).is_some_and(asks);
+        self.open.find(hash, found).is_some()
+    }
+
     /// Whether the record answers what was asked for; it counts as answered then.
     pub(super) fn answer(&mut self, hash: u64, summary: &Summary<'_>) -> bool {
         if self.open.is_empty() {
@@ -104,25 +118,25 @@ fn summary_at(page: &[u8], at: u32) -> Option<Summary<'_>> {
 
 impl Shard {
     /// This shard's turn to solicit from `dcs`.
-    pub(super) fn handle_turn(&mut self, dcs: DcsIndex, epoch: Epoch) {
+    pub(super) fn handle_turn(&mut self, now: Now, dcs: DcsIndex, epoch: Epoch) {
         if !self.is_current(dcs, epoch) {
             return;
         }
         self.peers[dcs.index()].solicit.has_turn = true;
-        self.solicit_more(dcs);
+        self.solicit_more(now, dcs);
     }
 
     /// All that was asked for, or was about to be, has come: ask for more, or end the turn (CA-19).
-    pub(super) fn solicit_if_answered(&mut self, dcs: DcsIndex) {
+    pub(super) fn solicit_if_answered(&mut self, now: Now, dcs: DcsIndex) {
         let solicit = &self.peers[dcs.index()].solicit;
         if solicit.has_turn && !solicit.page.is_empty() && solicit.missing() == 0 {
-            self.solicit_more(dcs);
+            self.solicit_more(now, dcs);
         }
     }
 
     /// Fills the page with what is missing of the last one and with more of the CRL, as far as a
     /// packet holds; what came meanwhile by other ways is not asked for.
-    fn solicit_more(&mut self, dcs: DcsIndex) {
+    fn solicit_more(&mut self, now: Now, dcs: DcsIndex) {
         let (epoch, shard) = (self.peers[dcs.index()].epoch, self.index);
         let peer = &mut self.peers[dcs.index()];
         let instance = &self.instances[peer.instance.index()];
@@ -135,7 +149,7 @@ impl Shard {
         peer.solicit.resends = resends;
         for summary in missing.into_iter().filter_map(|at| summary_at(&old, at)) {
             let hash = hasher.hash(summary.key);
-            if instance.is_news(hash, &summary) {
+            if instance.is_news(now, hash, &summary) {
                 peer.solicit.ask(hash, summary.wire, |key| hasher.hash(key));
             }
         }
@@ -145,8 +159,12 @@ impl Shard {
                 break;
             }
             let hash = hasher.hash(summary.key);
-            if instance.is_news(hash, &summary) {
+            if instance.is_news(now, hash, &summary) {
                 peer.solicit.ask(hash, summary.wire, |key| hasher.hash(key));
+            }
+            if !peer.wanted.is_empty() {
+                let names = (hash, hasher.hash(summary.originator));
+                peer.wanted.remove(&names);
             }
             peer.requests.pop();
         }
@@ -183,23 +201,32 @@ impl Shard {
                 count: 1,
             });
         } else {
-            self.solicit_more(dcs);
+            self.solicit_more(now, dcs);
         }
     }
 
     /// A reply showed a newer record at `dcs` than the one sent (CSU-08): it is solicited as in
-    /// Update Cache.
-    pub(super) fn want(&mut self, dcs: DcsIndex, summary: &Summary<'_>) {
+    /// Update Cache, once, however many replies show it. Whether it is going to be.
+    pub(super) fn want(&mut self, dcs: DcsIndex, hash: u64, summary: &Summary<'_>) -> bool {
         let shard = self.index;
+        let names = (hash, self.hasher.hash(summary.originator));
         let peer = &mut self.peers[dcs.index()];
         if peer.gate != Gate::Open {
-            return;
+            return false;
         }
+        if peer.wanted.contains(&names) || peer.solicit.asks(hash, summary) {
+            return true;
+        }
+        if peer.wanted.len() >= WANTED_MAX {
+            return false;
+        }
+        peer.wanted.insert(names);
         peer.require(summary, false);
         if !peer.asked_turn {
             peer.asked_turn = true;
             let epoch = peer.epoch;
             self.tell_control(ToControl::Wanting { dcs, epoch, shard });
         }
+        true
     }
 }

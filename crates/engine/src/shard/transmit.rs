@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use scsp_cache::{EntryId, Store};
+use scsp_cache::{EntryId, PeerIndex, Store};
 use scsp_profile::Profile;
-use scsp_wire::{Builder, Header, MessageType, Signer, overhead};
+use scsp_wire::{Builder, Header, MessageType, Signer, encode_record, overhead};
 
 use crate::auth::Signing;
 use crate::message::{Abnormal, ToControl};
@@ -14,8 +14,9 @@ use crate::setup::{DcsIndex, Destination, Setup};
 use crate::{Now, Time};
 
 use super::peer::{Gate, Packed};
+use super::purge::Purges;
 use super::solicit::Solicit;
-use super::{Shard, Transmit};
+use super::{Instance, Shard, Transmit};
 
 /// Hop count of a solicited record (D-06).
 const SOLICITED_HOP_COUNT: u16 = 1;
@@ -114,41 +115,30 @@ impl Shard {
         frame: &Frame<'_>,
         out: &mut [u8],
     ) -> Option<usize> {
-        let peer = &mut self.peers[dcs.index()];
-        let setup = &self.setup.dcs[dcs.index()];
-        let profile = self.setup.instances[peer.instance.index()].profile;
-        let group = peer.group.map(|index| self.groups[index].queue);
-        let super::Instance {
-            store, counters, ..
-        } = &mut self.instances[peer.instance.index()];
+        let at = self.peers[dcs.index()].instance;
+        let max_records = self.setup.dcs[dcs.index()].max_records;
+        let profile = self.setup.instances[at.index()].profile;
         let len_max = frame.record_len_max(MessageType::CsuRequest, out.len());
-        // CSU-14: it goes out with the group.
-        let group = group.filter(|group| store.unsent_len(*group) > 0);
-        let is_held = |store: &Store, id| group.is_some_and(|group| store.is_queued(id, group));
-        // A record that no packet can hold must not block those behind it.
-        let first_len = loop {
-            let (first, _) = store.peek_unsent(peer.queue)?;
-            if is_held(store, first) {
-                return None;
-            }
-            let first_len = store.wire_len(first);
-            if first_len <= len_max {
-                break first_len;
-            }
-            store.acknowledge(first, peer.queue);
-            counters.unsendable += 1;
-        };
+        let first_len = self.first_sendable(now, dcs, len_max)?;
+        let group = self.group_ahead(dcs);
+        let peer = &mut self.peers[dcs.index()];
+        let Instance { store, purges, .. } = &mut self.instances[at.index()];
         if !peer
             .window
             .allows(store.in_flight_bytes(peer.queue), first_len)
         {
             return None;
         }
-        let encoder = Encoder { profile, now };
+        let encoder = Encoder {
+            profile,
+            now,
+            purges,
+        };
         let mut builder = frame.start(MessageType::CsuRequest, out, first_len)?;
         while let Some((id, solicited)) = store.peek_unsent(peer.queue) {
-            let len = store.wire_len(id);
-            if is_held(store, id) || !peer.window.allows(store.in_flight_bytes(peer.queue), len) {
+            let len = purges.outgoing_len(store, id);
+            let is_held = group.is_some_and(|group| store.is_queued(id, group));
+            if is_held || !peer.window.allows(store.in_flight_bytes(peer.queue), len) {
                 break;
             }
             let hop_count = solicited.then_some(SOLICITED_HOP_COUNT);
@@ -157,11 +147,49 @@ impl Shard {
                 break;
             }
             store.mark_sent(peer.queue, now.time);
-            if builder.record_count() == setup.max_records {
+            if builder.record_count() == max_records {
                 break;
             }
         }
         (!builder.is_empty()).then(|| frame.finish(builder))
+    }
+
+    /// The group of the DCS, if it has something to send: what is on its queue goes out with it
+    /// (CSU-14).
+    fn group_ahead(&self, dcs: DcsIndex) -> Option<PeerIndex> {
+        let peer = &self.peers[dcs.index()];
+        let store = &self.instances[peer.instance.index()].store;
+        let group = peer.group.map(|index| self.groups[index].queue);
+        group.filter(|group| store.unsent_len(*group) > 0)
+    }
+
+    /// Octets of the first record of the queue, unless it goes out with the group. One that no
+    /// packet can hold must not block those behind it, nor a purge.
+    fn first_sendable(&mut self, now: Now, dcs: DcsIndex, len_max: usize) -> Option<usize> {
+        let group = self.group_ahead(dcs);
+        let (at, queue) = (
+            self.peers[dcs.index()].instance,
+            self.peers[dcs.index()].queue,
+        );
+        loop {
+            let Instance {
+                store,
+                counters,
+                purges,
+                ..
+            } = &mut self.instances[at.index()];
+            let (first, _) = store.peek_unsent(queue)?;
+            if group.is_some_and(|group| store.is_queued(first, group)) {
+                return None;
+            }
+            let first_len = purges.outgoing_len(store, first);
+            if first_len <= len_max {
+                return Some(first_len);
+            }
+            store.acknowledge(first, queue);
+            counters.unsendable += 1;
+            self.purge_acknowledged(now, at, first);
+        }
     }
 
     /// `CSUReXmtInterval` passed: what `dcs` did not acknowledge is sent again, to it alone; too
@@ -175,8 +203,6 @@ impl Shard {
         }
         let instance = &mut self.instances[peer.instance.index()];
         let due = |at: Time| now.time >= at.saturating_add(interval);
-        let is_blocked = instance.store.unsent_len(peer.queue) > 0;
-        let oldest = instance.store.oldest_sent(peer.queue);
         let mut resent = 0_u64;
         let mut exhausted = false;
         while let Some(sent_at) = instance.store.oldest_sent(peer.queue).filter(|at| due(*at)) {
@@ -185,19 +211,19 @@ impl Shard {
             resent += 1;
             exhausted |= u32::from(retries) > max;
         }
+        // A record that keeps changing is never resent so often, and where the window holds back
+        // resends as well, the count of each is behind the time.
+        let patience = interval * max.saturating_add(1);
+        let unanswered = instance.store.unanswered_since(peer.queue);
+        exhausted |= unanswered.is_some_and(|at| now.time >= at.saturating_add(patience));
         if resent > 0 {
             instance.counters.retransmitted += resent;
             peer.window.lost();
-            // Where the window holds back resends as well, the count of each is behind the time: a
-            // neighbour that has acknowledged nothing all the while is as deaf to the rest.
-            let since = *peer.stalled_since.get_or_insert(oldest.unwrap_or(now.time));
-            let patience = interval * max.saturating_add(1);
-            exhausted |= is_blocked && now.time >= since.saturating_add(patience);
             self.break_group(dcs); // CSU-14: a resend names its receiver.
         }
         if exhausted {
             let epoch = self.peers[dcs.index()].epoch;
-            self.handle_down(dcs); // Nothing more is sent until `Control` has reset it.
+            self.handle_down(now, dcs); // Nothing more is sent until `Control` has reset it.
             self.tell_control(ToControl::Abnormal {
                 dcs,
                 epoch,
@@ -209,12 +235,13 @@ impl Shard {
 }
 
 /// Writes records as they leave.
-pub(super) struct Encoder {
+pub(super) struct Encoder<'a> {
     pub(super) profile: Profile,
     pub(super) now: Now,
+    pub(super) purges: &'a Purges,
 }
 
-impl Encoder {
+impl Encoder<'_> {
     /// Appends an entry with the life that is left of it (K-03), and with its own hop count unless
     /// another is given; `false`: it does not fit.
     pub(super) fn push(
@@ -225,8 +252,15 @@ impl Encoder {
         hop_count: Option<u16>,
     ) -> bool {
         let entry = store.entry(id);
-        let (len, body_len, expires) = (entry.wire_len(), entry.body.len(), entry.expires);
         let hop_count = hop_count.unwrap_or(entry.hop_count.max(1));
+        if let Some(purge) = self.purges.body(id) {
+            let fields = entry.summary(hop_count); // CSU-19
+            let len = entry.summary_len() + purge.len();
+            return builder.push_with(len, |record| {
+                encode_record(record, &fields, purge);
+            });
+        }
+        let (len, body_len, expires) = (entry.wire_len(), entry.body.len(), entry.expires);
         builder.push_with(len, |record| {
             store.encode_record(id, hop_count, record);
             if let Some(expires) = expires {

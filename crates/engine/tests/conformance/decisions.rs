@@ -783,6 +783,7 @@ fn d_21_life_is_rounded_up_and_never_grows() {
     assert_eq!(life(&mut lab), Some(1500));
     lab.wait(std::time::Duration::from_micros(1_000_001));
     assert_eq!(life(&mut lab), Some(500), "resent at 1 s");
+    lab.send(D1, &Msg::Reply(vec![sum(b"k", 9, 1)]));
     lab.since_start += std::time::Duration::from_micros(100_001);
     lab.send(D1, &Msg::Csus(vec![sum(b"k", 9, 1)]));
     assert_eq!(life(&mut lab), Some(400), "399.998 ms");

@@ -13,6 +13,7 @@ mod memory;
 mod multipoint;
 mod nhrp;
 mod properties;
+mod purge;
 mod script;
 mod smoke;
 mod support;

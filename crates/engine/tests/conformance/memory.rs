@@ -593,3 +593,43 @@ proptest! {
         }
     }
 }
+
+/// Goal: a change that waits for its purge outlives the run, deletes included; the purge of another
+/// server's entry is over with it.
+#[test]
+fn csu_19_waiting_changes_are_kept() {
+    for deleted in [false, true] {
+        let mut lab = Lab::kv(&[9]);
+        lab.align(D0);
+        lab.wait(secs(1));
+        let now = lab.now();
+        let last = Some(CsaSeq::LAST);
+        let home = lab.hub.home(b"own");
+        home.publish(now, I0, b"own", &value(1000, None, b"old"), last)
+            .unwrap();
+        lab.flood(D0, &[rec(b"other", 9, 5, 3, &value(5, None, b"v"))]);
+        lab.hub.set(now, b"own", b"new");
+        if deleted {
+            assert!(lab.hub.del(now, b"own"));
+        }
+        assert_eq!(lab.entry(b"own", LSID).unwrap().0, CsaSeq::PURGE.get());
+        let mut lab = restart(&lab, secs(5), End::Killed, true);
+        lab.align(D0);
+        let expected = (!deleted).then(|| b"new".to_vec());
+        assert_eq!(lab.hub.get(lab.now(), b"own"), expected);
+        let seq = CsaSeq::FIRST.get();
+        assert_eq!(lab.entry(b"own", LSID).unwrap().0, seq);
+        let now = lab.now();
+        lab.hub.set(now, b"own", b"next");
+        assert_eq!(lab.entry(b"own", LSID).unwrap().0, seq + 1000, "CSU-20");
+    }
+    let mut lab = Lab::new(&[9, 1]);
+    lab.align(D0);
+    lab.align(D1);
+    lab.flood(D0, &[rec(b"other", 9, CsaSeq::PURGE.get(), 3, b"")]);
+    let legacy = export(&lab.hub, lab.now(), 1000);
+    let kept: Vec<_> = legacy.entries.iter().flat_map(|it| unpack(it)).collect();
+    let now = lab.now();
+    let done = lab.hub.home(b"other").restore(now, I0, secs(1), &kept[0]);
+    assert_eq!((done, kept.len()), (Restored::Older, 1));
+}

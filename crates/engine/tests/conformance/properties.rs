@@ -1,7 +1,7 @@
 //! Properties under random orders, losses, duplicates and nonsense. Everything random comes from
 //! one seed, which a failure prints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use scsp_engine::alignment::State::Aligned;
 use scsp_engine::shard::{Condition, Life};
 use scsp_engine::{DcsIndex, DcsSetup, Now};
 use scsp_profile::{KvBody, Stamp};
-use scsp_wire::checksum;
+use scsp_wire::{CsaSeq, checksum};
 
 use crate::script::{LSID, Lab, Msg, Sum, ca, hello, sum};
 use crate::support::{D0, Hub, I0, Random, at, dcs, id, millis, secs, setup};
@@ -32,6 +32,11 @@ struct Chaos {
     flights: Vec<(usize, DcsIndex, Vec<u8>)>,
     loss: u64,
     duplicates: u64,
+    /// Percentage of writes that take the entry to the end of the sequence space.
+    leaps: u64,
+    /// Hub and key of those that leapt already. Who leaps twice reuses sequences that a server which
+    /// was away may still hold with something else.
+    leapt: BTreeSet<(usize, Vec<u8>)>,
     writes: BTreeMap<Vec<u8>, Write>,
     /// Packets were lost or neighbours reset, so a server may have been parted for long.
     parted: bool,
@@ -60,6 +65,8 @@ impl Chaos {
             flights: Vec::new(),
             loss,
             duplicates,
+            leaps: 0,
+            leapt: BTreeSet::new(),
             writes: BTreeMap::new(),
             parted: false,
         }
@@ -118,7 +125,13 @@ impl Chaos {
         let shard = self.hubs[hub].home(key);
         let store = shard.store(I0);
         let found = store.find(shard.hash(key), key, own.as_bytes()).unwrap();
-        let stamp = KvBody::parse(store.entry(found).body).unwrap().stamp;
+        let body = store.entry(found).body.to_vec();
+        let stamp = KvBody::parse(&body).unwrap().stamp;
+        if self.random.percent(self.leaps) && self.leapt.insert((hub, key.to_vec())) {
+            let seq = CsaSeq::new(CsaSeq::LAST.get() - i32::from(self.random.percent(50)));
+            // Refused where a record that came back has taken the entry there already (D-12).
+            let _ = self.hubs[hub].home(key).publish(now, I0, key, &body, seq);
+        }
         let value = (kind < 7).then(|| value.to_vec());
         let write = Write {
             stamp,
@@ -272,6 +285,20 @@ impl Chaos {
         live
     }
 
+    /// Chaos, then quiet; once more from an aligned start.
+    fn converge(mut self, steps: usize) -> Self {
+        let (loss, duplicates) = (self.loss, self.duplicates);
+        for _ in 0..2 {
+            (self.loss, self.duplicates) = (loss, duplicates);
+            for _ in 0..steps {
+                self.step();
+            }
+            self.quiet();
+            self.check();
+        }
+        self
+    }
+
     fn check(&self) {
         // The limit of K-04: a server that was parted may bring back what a value with a life hid.
         let limited = |key: &Vec<u8>| self.parted && !self.writes[key].lasting;
@@ -303,20 +330,30 @@ proptest! {
         packet_limit in prop_oneof![Just(200_usize), Just(1472)],
         steps in 500_usize..4000,
     ) {
-        let mut chaos = Chaos::new(seed, &shards, loss, duplicates, packet_limit);
-        for _ in 0..steps {
-            chaos.step();
-        }
-        chaos.quiet();
-        chaos.check();
-        // Once more, from an aligned start.
-        (chaos.loss, chaos.duplicates) = (loss, duplicates);
-        for _ in 0..steps {
-            chaos.step();
-        }
-        chaos.quiet();
-        chaos.check();
+        let chaos = Chaos::new(seed, &shards, loss, duplicates, packet_limit);
+        let chaos = chaos.converge(steps);
         prop_assert!(!chaos.writes.is_empty());
+    }
+
+    /// Goal: the same where own entries wrap around the end of the sequence space all the time.
+    /// Every purge comes to its end, and no write is lost in one.
+    #[test]
+    fn csu_19_hubs_converge_through_wraps(
+        seed: u64,
+        shards in prop_oneof![
+            proptest::collection::vec(1_u16..5, 2),
+            proptest::collection::vec(1_u16..4, 3),
+        ],
+        loss in prop_oneof![Just(0_u64), 0_u64..40],
+        duplicates in 0_u64..20,
+        steps in 500_usize..4000,
+    ) {
+        let mut chaos = Chaos::new(seed, &shards, loss, duplicates, 1472);
+        chaos.leaps = 30;
+        let chaos = chaos.converge(steps);
+        for hub in &chaos.hubs {
+            prop_assert!(hub.entries().iter().all(|row| row.seq < CsaSeq::PURGE.get()));
+        }
     }
 
     /// Goal: no octets and no valid message from a neighbour, in whatever state it comes, cause a

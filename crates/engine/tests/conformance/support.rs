@@ -227,9 +227,7 @@ impl Hub {
     }
 
     pub(crate) fn collect_packets(&mut self, now: Now) {
-        while let Some(packet) = self.control.poll_transmit() {
-            self.emit(now, 0, packet.to, packet.bytes);
-        }
+        self.collect_control_packets(now);
         for index in 0..self.shards.len() {
             loop {
                 let mut buffer = std::mem::take(&mut self.buffer);
@@ -239,6 +237,12 @@ impl Hub {
                 let bytes = self.buffer[..sent.len].to_vec();
                 self.emit(now, index + 1, sent.to, bytes);
             }
+        }
+    }
+
+    fn collect_control_packets(&mut self, now: Now) {
+        while let Some(packet) = self.control.poll_transmit() {
+            self.emit(now, 0, packet.to, packet.bytes);
         }
     }
 
@@ -371,6 +375,8 @@ impl Hub {
                 break;
             };
             self.deliver(now, path);
+            // What is checked of them is what holds as they leave.
+            self.collect_control_packets(now);
         }
         self.collect_packets(now);
     }
@@ -440,6 +446,10 @@ impl Hub {
             Packet::Hello(_) => return,
             Packet::Ca(ca) => {
                 assert_eq!(state.hello, hello::State::Bidirectional, "H-12: CA sent");
+                if ca.flags.initialize {
+                    // The shards may hear of the new exchange later.
+                    watch.unanswered_ca = None;
+                }
                 let master = state.role == Some(alignment::Role::Master);
                 if master && ca.flags.master && !ca.flags.initialize {
                     // CA-07
@@ -637,6 +647,28 @@ impl World {
             dead: BTreeSet::new(),
             flights: VecDeque::new(),
         }
+    }
+
+    /// The same in a ring of three or more: the DCS towards the hub before comes first.
+    pub(crate) fn ring_of(shards: &[u16], adapt: impl Fn(usize, Setup) -> Setup) -> Self {
+        let hubs = shards.iter().enumerate().map(|(index, shards)| {
+            let setup = setup(u8::try_from(index + 1).unwrap(), *shards, 2);
+            Hub::new(adapt(index, setup), at(Duration::ZERO))
+        });
+        let hubs: Vec<Hub> = hubs.collect();
+        let cables = (0..hubs.len()).map(|left| [(left, D1), ((left + 1) % shards.len(), D0)]);
+        let cables = cables.collect();
+        Self::of(hubs, cables)
+    }
+
+    /// A hub loses all it held and starts anew.
+    pub(crate) fn restart(&mut self, hub: usize) {
+        let now = self.now();
+        let setup = Setup {
+            started_unix_ms: now.unix_ms,
+            ..(*self.hubs[hub].setup).clone()
+        };
+        self.hubs[hub] = Hub::new(setup, now);
     }
 
     pub(crate) fn now(&self) -> Now {

@@ -40,7 +40,6 @@ pub(super) fn refuse(writer: &mut Writer<'_>, refusal: Refusal) {
         Refusal::Key { .. }
         | Refusal::TooLarge { .. }
         | Refusal::Sequence { .. }
-        | Refusal::Exhausted
         | Refusal::Body(_)
         | Refusal::Life { .. } => writer.error(format_args!("ERR {refusal}")),
     }
