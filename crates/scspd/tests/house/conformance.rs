@@ -1,4 +1,4 @@
-//! `docs/conformance.md`: one row for each requirement, each with a test or the word `planned`.
+//! `docs/conformance.md`: one row for each requirement, each with code and a test or a reason.
 
 use std::{
     cmp::Reverse,
@@ -33,8 +33,10 @@ const SOFTER: [(&str, &str); 7] = [
     ("N-05", "MAY"),
 ];
 
-/// What a cell says of what is not there yet; `planned: what` is kept by hand and says what is missing.
-const PLANNED: &str = "planned";
+/// What a cell starts with that says why there is nothing to name; it is kept by hand.
+const EXCEPTION: &str = "exception: ";
+/// What an updated cell says when nothing was found for it; the check refuses it.
+const MISSING: &str = "missing";
 
 /// Files and tests that a filled cell names at most.
 const PLACES_MAX: usize = 3;
@@ -70,17 +72,30 @@ impl Row {
         (!id.starts_with('-')).then_some(row)
     }
 
-    fn is_planned(&self) -> bool {
-        self.place.contains(PLANNED) || self.tests.contains(PLANNED)
-    }
-
     fn is_exception(&self) -> bool {
-        self.tests.starts_with("exception: ")
+        self.tests.starts_with(EXCEPTION)
     }
 
-    fn is_kept_by_hand(&self) -> bool {
-        let stated = |cell: &str| cell.contains(PLANNED) && cell != PLANNED;
-        self.is_exception() || stated(&self.place) || stated(&self.tests)
+    /// What is wrong with it, given the names of all tests.
+    fn faults(&self, names: &BTreeSet<String>) -> Vec<String> {
+        let mut faults = Vec::new();
+        for name in code_spans(&self.tests) {
+            if !names.contains(name) {
+                faults.push(format!("there is no test {name}"));
+            }
+        }
+        for path in code_spans(&self.place) {
+            if !exists(path) {
+                faults.push(format!("there is no file {path}"));
+            }
+        }
+        if !self.is_exception() && code_spans(&self.tests).is_empty() {
+            faults.push(format!("neither a test nor \"{EXCEPTION}why\""));
+        }
+        if !self.is_exception() && code_spans(&self.place).is_empty() {
+            faults.push("names no file".to_owned());
+        }
+        faults
     }
 
     fn to_line(&self) -> String {
@@ -189,7 +204,7 @@ fn update(files: &[File], names: &BTreeSet<String>) {
     let updated: Vec<String> = read(DOCUMENT)
         .lines()
         .map(|line| match Row::parse(line) {
-            Some(mut row) if !row.is_kept_by_hand() => {
+            Some(mut row) if !row.is_exception() => {
                 let listed = code_spans(&row.tests)
                     .into_iter()
                     .filter(|name| names.contains(*name));
@@ -198,10 +213,7 @@ fn update(files: &[File], names: &BTreeSet<String>) {
                 let listed = code_spans(&row.place)
                     .into_iter()
                     .filter(|path| exists(path));
-                let found = places_of(&row.id, files)
-                    .into_iter()
-                    .filter(|_| row.tests != PLANNED);
-                row.place = cell(listed.chain(found), PLACES_MAX);
+                row.place = cell(listed.chain(places_of(&row.id, files)), PLACES_MAX);
                 row.to_line()
             }
             _ => line.to_owned(),
@@ -235,7 +247,7 @@ fn exists(path: &str) -> bool {
     root().join(path).exists()
 }
 
-/// Up to `count_max` names in backticks, each once, or `planned` when there is none.
+/// Up to `count_max` names in backticks, each once, or [`MISSING`].
 fn cell<'a>(names: impl Iterator<Item = &'a str>, count_max: usize) -> String {
     let mut quoted: Vec<String> = Vec::new();
     for name in names.map(|name| format!("`{name}`")) {
@@ -244,7 +256,7 @@ fn cell<'a>(names: impl Iterator<Item = &'a str>, count_max: usize) -> String {
         }
     }
     if quoted.is_empty() {
-        PLANNED.to_owned()
+        MISSING.to_owned()
     } else {
         quoted.join(", ")
     }
@@ -277,54 +289,21 @@ fn conformance_table_names_every_requirement() {
 
 #[test]
 fn conformance_tests_exist() {
-    // Goal: a row names code and tests that exist, or says `planned` or gives a reason.
+    // Goal: every row names code and tests that exist, or gives a reason.
     let files = rust_files();
     let names = test_names(&files);
     if env::var_os("UPDATE_CONFORMANCE").is_some() {
         update(&files, &names);
     }
-    let by_id = tests_by_id(&names);
     let rows = rows();
-    let mut wrong = Vec::new();
-    for row in &rows {
-        let id = &row.id;
-        for name in code_spans(&row.tests) {
-            if !names.contains(name) {
-                wrong.push(format!("{id}: there is no test {name}"));
-            }
-        }
-        for path in code_spans(&row.place) {
-            if !exists(path) {
-                wrong.push(format!("{id}: there is no file {path}"));
-            }
-        }
-        let strict = row.level == "MUST" || row.level == "decision";
-        let excused = row.is_exception() || row.is_planned();
-        if strict && !excused && code_spans(&row.tests).is_empty() {
-            wrong.push(format!(
-                "{id}: neither a test nor \"{PLANNED}\" nor \"exception: why\""
-            ));
-        }
-        if !row.is_planned() && code_spans(&row.place).is_empty() && !excused {
-            wrong.push(format!("{id}: names no file"));
-        }
-        if row.tests == PLANNED && !row.is_kept_by_hand() && by_id.contains_key(id) {
-            wrong.push(format!(
-                "{id}: has tests now; fill its row with UPDATE_CONFORMANCE=1"
-            ));
-        }
-    }
-    let planned: Vec<&str> = rows
+    let wrong: Vec<String> = rows
         .iter()
-        .filter(|row| row.is_planned())
-        .map(|row| row.id.as_str())
+        .flat_map(|row| {
+            let faults = row.faults(&names).into_iter();
+            faults.map(|fault| format!("{}: {fault}", row.id))
+        })
         .collect();
-    println!(
-        "{} of {} requirements are planned: {}",
-        planned.len(),
-        rows.len(),
-        planned.join(" ")
-    );
+    println!("{} requirements, {} faults", rows.len(), wrong.len());
     assert!(wrong.is_empty(), "{DOCUMENT}\n{}", wrong.join("\n"));
 }
 
@@ -364,4 +343,22 @@ fn ids_are_told_from_look_alikes() {
         citations("// CA-13, (H-05) – D-02. SHA-256 AB-CA-01 W-011"),
         ["CA-13", "H-05", "D-02"]
     );
+}
+
+#[test]
+fn rows_that_promise_nothing_are_faults() {
+    // Goal: an empty row, one that is only planned, and one that names what does not exist fail.
+    let names = BTreeSet::from(["h_01_a_test".to_owned()]);
+    let faults = |place: &str, tests: &str| {
+        let row = format!("| H-01 | MUST | machines start down | {place} | {tests} |");
+        Row::parse(&row).expect("a row").faults(&names).len()
+    };
+    let (place, test) = ("`Cargo.toml`", "`h_01_a_test`");
+    assert_eq!(faults(place, test), 0);
+    assert_eq!(faults(place, "exception: cannot be seen from outside"), 0);
+    assert_eq!(faults(place, "planned"), 1);
+    assert_eq!(faults("planned: links", "planned"), 2);
+    assert_eq!(faults(" ", " "), 2);
+    assert_eq!(faults("`no/such/file.rs`", test), 1);
+    assert_eq!(faults(place, "`h_01_no_such_test`"), 1);
 }
