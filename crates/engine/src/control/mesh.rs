@@ -103,10 +103,17 @@ impl Control {
         }
     }
 
-    /// The DCSs of the instance of `dcs` behind the servers that `at` is meshed with.
+    /// The DCSs of the instance of `dcs` behind the servers that `at` is meshed with. The Hellos of
+    /// a family say who hears whom, not who is whose neighbour in each of its instances, so nobody
+    /// counts as meshed where they serve several.
     fn meshed_with(&self, at: usize, dcs: DcsIndex) -> Vec<DcsIndex> {
         let server = &self.servers[at];
         let instance = |dcs: DcsIndex| self.setup.dcs[dcs.index()].instance;
+        let servers = self.streams[server.stream].servers.iter();
+        let mut served = servers.flat_map(|other| &self.servers[*other].dcs);
+        if served.any(|other| instance(*other) != instance(dcs)) {
+            return Vec::new();
+        }
         let all = self.streams[server.stream].servers.iter();
         all.zip(&server.mesh.meshed)
             .filter(|(_, meshed)| **meshed)

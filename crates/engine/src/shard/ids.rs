@@ -2,8 +2,8 @@
 
 use scsp_wire::{Envelope, Message as Packet, Summaries, Summary, is_broadcast};
 
-/// Whether every id and key of a packet has `len` octets. A Hello that nobody was heard before
-/// names no receiver, and a packet for everybody names one of any length (CSU-13).
+/// Whether every id and key of a packet has `len` octets. A packet for everybody names a receiver
+/// of any length (CSU-13).
 pub(super) fn all_have(len: usize, envelope: &Envelope<'_>, packet: &Packet<'_>) -> bool {
     let fits = |id: &[u8]| id.len() == len;
     let summary = |it: &Summary<'_>| fits(it.key) && fits(it.originator);
@@ -11,7 +11,8 @@ pub(super) fn all_have(len: usize, envelope: &Envelope<'_>, packet: &Packet<'_>)
     let receiver = envelope.receiver();
     fits(envelope.sender())
         && match packet {
-            Packet::Hello(hello) => hello.receivers().all(fits),
+            // It may name servers of other instances, those of its family or on its link.
+            Packet::Hello(_) => true,
             Packet::Ca(ca) => fits(receiver) && summaries(ca.summaries()),
             Packet::Csus(csus) => fits(receiver) && summaries(csus.summaries()),
             Packet::CsuReply(reply) => {

@@ -66,6 +66,7 @@ impl Shard {
     /// was one.
     pub fn purge(&mut self, now: Now, at: InstanceIndex, key: &[u8]) -> Result<bool, Refusal> {
         self.refuse_held(at)?;
+        refuse_key(self.setup.instances[at.index()].profile, key)?;
         let hash = self.hasher.hash(key);
         let lsid = self.setup.lsid;
         let instance = &mut self.instances[at.index()];

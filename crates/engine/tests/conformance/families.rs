@@ -271,6 +271,42 @@ fn h_14_h_10_one_stream_for_all() {
     assert_eq!(world.hubs[2].entries().len(), 1);
 }
 
+/// Goal: the Hellos of a family do not say who is whose neighbour in each of its instances, so
+/// nobody is left to another as in a mesh. Method: servers 1 and 4 are neighbours in one instance
+/// only; what server 1 sends to everybody in the other one reaches server 4 all the same.
+#[test]
+fn h_14_csu_15_a_family_is_no_mesh() {
+    let hub = |index: u16| {
+        let mut setup = setup(u8::try_from(index + 1).unwrap(), 1, 0);
+        setup.instances = vec![member(4, F7), member(5, F7)];
+        let apart =
+            |other, instance| instance == 1 && (index.min(other), index.max(other)) == (0, 3);
+        let at = |(station, instance)| DcsSetup {
+            instance: InstanceIndex(instance),
+            station,
+            ..dcs()
+        };
+        setup.dcs = (0..4)
+            .filter(|other| *other != index)
+            .flat_map(|other| [(other, 0), (other, 1)])
+            .filter(|(other, instance)| !apart(*other, *instance))
+            .map(at)
+            .collect();
+        setup.links = vec![LinkSetup { multipoint: true }];
+        Hub::new(setup, at_start())
+    };
+    let mut world = World::of((0..4).map(hub).collect(), Vec::new());
+    world.segments = vec![(0..4).map(|hub| (hub, LinkIndex(0))).collect()];
+    world.align();
+    world.run(secs(10));
+    let (now, second) = (world.now(), InstanceIndex(1));
+    let home = world.hubs[0].home(b"k");
+    home.publish(now, second, b"k", b"v", None).unwrap();
+    world.run(secs(5));
+    let held = |hub: &Hub| hub.shards[0].entries(second);
+    assert_eq!(world.hubs.iter().map(held).collect::<Vec<_>>(), [1; 4]);
+}
+
 fn at_start() -> scsp_engine::Now {
     at(Duration::ZERO)
 }

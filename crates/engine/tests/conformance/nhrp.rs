@@ -88,11 +88,6 @@ fn n_01_ids_and_keys_have_four_octets() {
         Msg::Reply(vec![sum(b"abc", LSID, 1)]),
         Msg::Csus(vec![sum(&[], LSID, 1)]),
         ca(1, "MIO", &[sum(b"five5", 9, 1)]),
-        Msg::Hello(
-            vec![scsp_wire::ServerId::from_bytes(b"lengthy").unwrap()],
-            3,
-            3,
-        ),
     ];
     for message in messages {
         let mut lab = lab(&[9]);
@@ -131,6 +126,18 @@ fn n_01_ids_and_keys_have_four_octets() {
         refused.unwrap_err().to_string(),
         "key of 5 octets, expected 4"
     );
+}
+
+/// Goal: a Hello may name servers of other instances, whose ids have other lengths, and breaks
+/// nothing.
+#[test]
+fn n_01_h_04_hellos_name_servers_of_any_kind() {
+    let mut lab = lab(&[9]);
+    lab.notices();
+    let other = scsp_wire::ServerId::from_bytes(b"lengthy").unwrap();
+    lab.send(D0, &Msg::Hello(vec![other, id(LSID)], 3, 3));
+    assert_eq!(lab.alignment(D0), alignment::State::Aligned);
+    assert_eq!(lab.notices(), []);
 }
 
 /// Goal: when the holding time is over the entry is gone here, and nothing is sent about it.
