@@ -6,7 +6,11 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, reason = "only reading and printing are exercised")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "only reading and printing are exercised"
+)]
 #[path = "../../scspd/src/config/mod.rs"]
 mod config;
 
