@@ -2,7 +2,7 @@
 //!
 //! [`State::next`] is the whole table. [`Hello`] adds what the table cannot say: whom the
 //! neighbour claims to be and when it was last heard. When our own Hellos are due is a matter of
-//! the link (`control/hello.rs`).
+//! the link (`control/hellos.rs`).
 
 use std::mem;
 use std::time::Duration;

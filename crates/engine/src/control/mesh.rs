@@ -12,7 +12,7 @@ use scsp_wire::Hello as Packet;
 use crate::message::ToShard;
 use crate::setup::DcsIndex;
 
-use super::Control;
+use super::{Control, HELLO_RECEIVERS_MAX};
 
 /// So many Hellos in a row make a name count.
 const STEADY: u8 = 2;
@@ -38,13 +38,16 @@ impl Row {
 }
 
 impl Control {
-    /// Takes in whom a Hello of the server names.
+    /// Takes in whom a Hello of the server names. Names beyond [`HELLO_RECEIVERS_MAX`] do not
+    /// count: nobody relies on a name that is not counted, and looking for every server among all
+    /// that fit into a datagram would cost a multiple of any other packet.
     pub(super) fn learn_names(&mut self, at: usize, packet: &Packet<'_>) {
         let stream = self.servers[at].stream;
         for position in 0..self.servers[at].mesh.named.len() {
             let other = self.streams[stream].servers[position];
             let id = self.servers[other].hello.dcsid();
-            let names = id.is_some_and(|id| packet.receivers().any(|named| named == id.as_bytes()));
+            let mut named = packet.receivers().take(HELLO_RECEIVERS_MAX);
+            let names = id.is_some_and(|id| named.any(|named| named == id.as_bytes()));
             let count = &mut self.servers[at].mesh.named[position];
             *count = if names { STEADY.min(*count + 1) } else { 0 };
         }
