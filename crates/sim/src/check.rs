@@ -1,4 +1,7 @@
 //! What is watched of every packet and every record, beside the cores and without asking them.
+//! Times are those of the hub's own clock.
+
+mod records;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,9 +9,9 @@ use std::time::Duration;
 use scsp_engine::{alignment, hello};
 use scsp_wire::{Ca, Envelope, Message, MessageType, ServerId, Summary};
 
-use crate::client;
-use crate::plan::Plan;
 use crate::report::Check;
+
+pub(crate) use records::RecordWatch;
 
 /// Messages between cores that a record may take from its packet to the shard that owns it, when
 /// `Control` has to say first whether it may flow.
@@ -24,6 +27,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) neighbour: &'a ServerId,
     pub(crate) packet_limit: usize,
     pub(crate) hello_interval: Duration,
+    pub(crate) hop_count: u16,
     pub(crate) csus_retransmit: Duration,
     /// How much later than `Control` a shard may learn of a change.
     pub(crate) lag: u64,
@@ -32,8 +36,8 @@ pub(crate) struct Rules<'a> {
 /// What one hub and DCS did so far in this run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watch {
-    /// When the last Hello was sent, while the next one is expected in time.
-    pub(crate) hello_sent_at: Option<u64>,
+    /// When the last Hello was sent, or was to be, outside Down.
+    hello_sent_at: Option<u64>,
     is_bidirectional: bool,
     left_bidirectional_at: Option<u64>,
     is_updating: bool,
@@ -47,6 +51,8 @@ pub(crate) struct Watch {
     csus_open: Vec<u64>,
     /// What came lately, and when: a CSUS under construction may ask for it nevertheless.
     came: VecDeque<(u64, u64)>,
+    /// When the current exchange began.
+    pub(crate) negotiated_at: Option<u64>,
     /// Aligned at least once.
     pub(crate) was_aligned: bool,
 }
@@ -58,8 +64,10 @@ impl Watch {
         if from == hello::State::Bidirectional {
             self.left_bidirectional_at = Some(now);
         }
-        if to == hello::State::Down {
-            self.hello_sent_at = None;
+        match (from, to) {
+            (_, hello::State::Down) => self.hello_sent_at = None,
+            (hello::State::Down, _) => self.hello_sent_at = Some(now),
+            _ => {}
         }
     }
 
@@ -76,11 +84,17 @@ impl Watch {
         self.is_updating = to.is_updating();
         self.was_aligned |= to == alignment::State::Aligned;
         if to == alignment::State::Negotiation {
+            self.negotiated_at = Some(now);
             self.credit_ca();
         }
         if to != alignment::State::Aligned {
             self.csus_open.clear();
         }
+    }
+
+    /// The hub stands still until then: its Hellos are late for a reason.
+    pub(crate) fn pause_hellos(&mut self, until: u64) {
+        self.hello_sent_at = self.hello_sent_at.map(|at| at.max(until));
     }
 
     fn credit_ca(&mut self) {
@@ -113,21 +127,17 @@ impl Watch {
     pub(crate) fn sent(
         &mut self,
         rules: &Rules<'_>,
-        bytes: &[u8],
-    ) -> Result<MessageType, Violation> {
-        let whole = |error| (Check::Packet, format!("{error:?} in what was sent"));
-        let envelope = Envelope::parse(bytes).map_err(whole)?;
-        let message = envelope.open().map_err(whole)?;
-        let kind = envelope.message_type();
-        if envelope.bytes().len() != bytes.len() || envelope.sender() != rules.own.as_bytes() {
-            return Err((Check::Packet, format!("{kind:?} with wrong size or sender")));
+        envelope: &Envelope<'_>,
+        message: &Message<'_>,
+    ) -> Result<(), Violation> {
+        let (kind, bytes) = (envelope.message_type(), envelope.bytes());
+        if envelope.sender() != rules.own.as_bytes() {
+            return Err((Check::Packet, format!("{kind:?} with wrong sender")));
         }
         if bytes.len() > rules.packet_limit && envelope.record_count() != 1 {
             let (len, limit) = (bytes.len(), rules.packet_limit);
-            return Err((
-                Check::Packet,
-                format!("{kind:?} of {len} octets, limit {limit}"),
-            )); // D-14
+            let detail = format!("{kind:?} of {len} octets, limit {limit}");
+            return Err((Check::Packet, detail)); // D-14
         }
         let addressed = envelope.receiver() == rules.neighbour.as_bytes();
         if !addressed && (kind != MessageType::Hello || !envelope.receiver().is_empty()) {
@@ -147,14 +157,19 @@ impl Watch {
                 }
             }
         }
-        self.records(rules, &message, bytes)?;
-        Ok(kind)
+        self.records(rules, message, bytes)
+    }
+
+    /// H-03: another Hello is due, and none was sent.
+    pub(crate) fn hello_overdue(&self, now: u64, interval: u64) -> Option<u64> {
+        let gap = now.saturating_sub(self.hello_sent_at?);
+        (gap > interval).then_some(gap)
     }
 
     /// H-03.
     fn hello(&mut self, rules: &Rules<'_>) -> Result<(), Violation> {
         let before = self.hello_sent_at.replace(rules.now);
-        let gap = before.map(|at| Duration::from_nanos(rules.now - at));
+        let gap = before.map(|at| Duration::from_nanos(rules.now.saturating_sub(at)));
         match gap {
             Some(gap) if gap > rules.hello_interval => {
                 Err((Check::HelloGap, format!("{gap:?} after the last Hello")))
@@ -208,15 +223,14 @@ impl Watch {
                 Ok(())
             }
             Message::CsuRequest(request) => {
-                let spent = request
+                let fits = 1..=rules.hop_count; // CSU-16
+                let wrong = request
                     .records()
-                    .find(|record| record.summary.hop_count == 0);
-                match spent {
-                    Some(record) => {
-                        Err((Check::HopCount, format!("0 in {:?}", record.summary))) // CSU-16
-                    }
-                    None => Ok(()),
-                }
+                    .find(|record| !fits.contains(&record.summary.hop_count));
+                wrong.map_or(Ok(()), |record| {
+                    let hops = record.summary.hop_count;
+                    Err((Check::HopCount, format!("a record with {hops}")))
+                })
             }
         }
     }
@@ -243,121 +257,4 @@ fn fold(summary: &Summary<'_>) -> u64 {
     octets.fold(0xCBF2_9CE4_8422_2325, |hash, octet| {
         (hash ^ u64::from(*octet)).wrapping_mul(PRIME)
     })
-}
-
-/// The sequences that a hub holds and has originated, in this run.
-#[derive(Clone, Debug)]
-pub(crate) struct SequenceWatch {
-    hubs: usize,
-    /// By chain, see [`client::chain`].
-    held: Vec<Option<i32>>,
-    /// Largest sequence originated, by chain.
-    originated: Vec<Option<i32>>,
-}
-
-impl SequenceWatch {
-    pub(crate) fn new(plan: &Plan) -> Self {
-        let chains = client::chains_len(plan);
-        let none = vec![None; chains];
-        Self {
-            hubs: plan.hubs.len(),
-            held: none.clone(),
-            originated: none,
-        }
-    }
-
-    /// An entry was looked at: it must not have gone backwards unless it had gone.
-    pub(crate) fn held(&mut self, chain: usize, seq: Option<i32>) -> Result<(), Violation> {
-        let before = std::mem::replace(&mut self.held[chain], seq);
-        match (before, seq) {
-            (Some(before), Some(seq)) if seq < before => {
-                let hub = chain % self.hubs;
-                Err((
-                    Check::Sequence,
-                    format!("record of hub {hub} from {before} to {seq}"),
-                ))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Every own change has a sequence above all before it (CSU-18).
-    pub(crate) fn originated(&mut self, chain: usize, seq: i32) -> Result<(), Violation> {
-        match self.originated[chain].replace(seq) {
-            Some(before) if seq <= before => {
-                Err((Check::Sequence, format!("originated {seq} after {before}")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Chains that were held when last looked at.
-    pub(crate) fn present(&self) -> impl Iterator<Item = usize> {
-        self.held
-            .iter()
-            .enumerate()
-            .filter(|(_, seq)| seq.is_some())
-            .map(|(chain, _)| chain)
-    }
-}
-
-/// Groups of hubs that are connected through hubs which are `alive`.
-pub(crate) fn components(
-    hubs: usize,
-    links: &[(usize, usize)],
-    alive: impl Fn(usize) -> bool,
-) -> Vec<Vec<usize>> {
-    let mut group: Vec<usize> = (0..hubs).collect();
-    for _ in 0..hubs {
-        for &(a, b) in links.iter().filter(|(a, b)| alive(*a) && alive(*b)) {
-            let least = group[a].min(group[b]);
-            (group[a], group[b]) = (least, least);
-        }
-    }
-    (0..hubs)
-        .map(|root| {
-            (0..hubs)
-                .filter(|hub| alive(*hub) && group[*hub] == root)
-                .collect()
-        })
-        .filter(|members: &Vec<usize>| !members.is_empty())
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Goal: CSU-03, a sequence that goes backwards is noticed; one that comes anew after its
-    /// entry had gone is not.
-    #[test]
-    fn csu_03_sequences_going_backwards() {
-        let plan = Plan::new(0, None, None);
-        let mut watch = SequenceWatch::new(&plan);
-        assert!(watch.held(0, Some(5)).is_ok());
-        assert!(watch.held(0, Some(5)).is_ok());
-        assert_eq!(watch.held(0, Some(4)).unwrap_err().0, Check::Sequence);
-        assert!(watch.held(0, None).is_ok());
-        assert!(watch.held(0, Some(1)).is_ok());
-        assert_eq!(watch.present().collect::<Vec<_>>(), [0]);
-    }
-
-    /// Goal: CSU-18, an own change that repeats a sequence is noticed.
-    #[test]
-    fn csu_18_repeated_sequences() {
-        let plan = Plan::new(0, None, None);
-        let mut watch = SequenceWatch::new(&plan);
-        assert!(watch.originated(0, 5).is_ok());
-        assert!(watch.originated(0, 6).is_ok());
-        assert_eq!(watch.originated(0, 6).unwrap_err().0, Check::Sequence);
-    }
-
-    /// Goal: hubs are grouped by what connects them, through living hubs only.
-    #[test]
-    fn groups_of_hubs() {
-        let links = [(0, 1), (1, 2), (2, 3)];
-        assert_eq!(components(4, &links, |_| true), [vec![0, 1, 2, 3]]);
-        assert_eq!(components(4, &links, |hub| hub != 1), [vec![0], vec![2, 3]]);
-        assert!(components(4, &links, |_| false).is_empty());
-    }
 }

@@ -99,7 +99,7 @@ impl Operation {
 }
 
 /// Cache key number `key`: of different lengths, an empty one and very long ones among them.
-pub(crate) fn key_octets(is_kv: bool, key: u16) -> Vec<u8> {
+fn key_octets(is_kv: bool, key: u16) -> Vec<u8> {
     if !is_kv && key == 0 {
         return Vec::new();
     }
@@ -113,14 +113,33 @@ pub(crate) fn key_octets(is_kv: bool, key: u16) -> Vec<u8> {
     octets
 }
 
-/// The number of a cache key, if it is one of ours.
-pub(crate) fn key_number(is_kv: bool, octets: &[u8]) -> Option<u16> {
-    let number = match octets {
-        [] => 0,
-        [high, low, ..] => u16::from_be_bytes([*high, *low]),
-        [_] => return None,
-    };
-    (key_octets(is_kv, number) == octets).then_some(number)
+/// All cache keys, by instance and number.
+#[derive(Debug)]
+pub(crate) struct Keys(Vec<Vec<Vec<u8>>>);
+
+impl Keys {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let keys = plan.instances.iter().map(|instance| {
+            let all = 0..instance.keys;
+            all.map(|key| key_octets(instance.is_kv, key)).collect()
+        });
+        Self(keys.collect())
+    }
+
+    pub(crate) fn octets(&self, instance: usize, key: u16) -> &[u8] {
+        &self.0[instance][usize::from(key)]
+    }
+
+    /// The number of a cache key, if it is one of ours.
+    pub(crate) fn number(&self, instance: usize, octets: &[u8]) -> Option<u16> {
+        let number = match octets {
+            [] => 0,
+            [high, low, ..] => u16::from_be_bytes([*high, *low]),
+            [_] => return None,
+        };
+        let known = self.0[instance].get(usize::from(number))?;
+        (known == octets).then_some(number)
+    }
 }
 
 /// Where a chain, all records of one (instance, key, originator), stands in tables.
@@ -131,6 +150,16 @@ pub(crate) fn chain(plan: &Plan, instance: usize, key: u16, hub: usize) -> Optio
         .sum();
     let known = key < plan.instances[instance].keys && hub < plan.hubs.len();
     known.then(|| (before + usize::from(key)) * plan.hubs.len() + hub)
+}
+
+/// Key and originator of a chain.
+pub(crate) fn unchain(plan: &Plan, instance: usize, chain: usize) -> (u16, usize) {
+    let before: usize = plan.instances[..instance]
+        .iter()
+        .map(|it| usize::from(it.keys))
+        .sum();
+    let key = u16::try_from(chain / plan.hubs.len() - before).expect("few keys");
+    (key, chain % plan.hubs.len())
 }
 
 /// Number of chains.

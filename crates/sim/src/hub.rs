@@ -10,15 +10,17 @@ use scsp_engine::{
     Now, Setup, Shard, ShardIndex, Time, ToControl,
 };
 use scsp_profile::{KvBody, Profile};
-use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
+use scsp_wire::{FamilyId, MessageType, ProtocolId, ServerGroupId, ServerId};
 
-use crate::check::{SequenceWatch, Watch};
+use crate::check::{RecordWatch, Watch};
 use crate::client;
-use crate::plan::{MS, Plan};
-use crate::rng::Rng;
+use crate::plan::{MS, Plan, RESENDS_MAX};
+use crate::rng::{Rng, Stream};
 
 /// Unix time at which every world begins.
 const EPOCH_UNIX_MS: u64 = 1_790_000_000_000;
+/// How many times as long as a core stood still its hub may need to catch up.
+const SLOW_AFTER: u64 = 2;
 /// Protocol of the second instance.
 const OPAQUE: ProtocolId = ProtocolId(0x0104);
 
@@ -29,13 +31,27 @@ pub(crate) enum CoreMessage {
     Shard(ToShard),
 }
 
+impl CoreMessage {
+    pub(crate) fn is_hello(&self) -> bool {
+        match self {
+            Self::Control(ToControl::Packet { bytes, .. }) => is_hello(bytes),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a packet is a Hello.
+pub(crate) fn is_hello(bytes: &[u8]) -> bool {
+    bytes.get(1) == Some(&MessageType::Hello.code())
+}
+
 /// A neighbour and how it is reached.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Neighbour {
     pub(crate) hub: usize,
     pub(crate) link: usize,
-    /// Whether packets to it go from the link's first end to the second.
-    pub(crate) forth: bool,
+    /// The link among those of this hub.
+    pub(crate) port: usize,
 }
 
 /// One run of the hub's process. Slot 0 is `Control`, slot `n + 1` is shard `n`.
@@ -44,19 +60,63 @@ pub(crate) struct Cores {
     pub(crate) setup: Arc<Setup>,
     pub(crate) control: Control,
     pub(crate) shards: Vec<Shard>,
-    /// What the monotonic clock showed when the world began.
-    pub(crate) clock_base: u64,
     /// When the scheduler calls a slot's timers.
     pub(crate) wake_at: Vec<Option<u64>>,
     /// A slot that is still to be polled.
     pub(crate) flush_due: Vec<bool>,
+    /// A slot that stands still, until then.
+    pub(crate) slow_until: Vec<u64>,
     /// When the last message from one slot to another arrives: they never overtake each other.
     arrivals: Vec<u64>,
+    hasher: KeyHasher,
+    rate: Rate,
+}
+
+/// A monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    /// What it showed when the world began.
+    base: u64,
+    /// How much faster than true time it runs.
+    ppm: i64,
+}
+
+impl Rate {
+    const MILLION: i64 = 1_000_000;
+
+    /// What the clock counted since the world began.
+    pub(crate) fn passed(self, now: u64) -> u64 {
+        let now = i64::try_from(now).expect("worlds last minutes");
+        // In two parts, so that nothing overflows.
+        let (whole, part) = (now / Self::MILLION, now % Self::MILLION);
+        now.saturating_add(whole * self.ppm + part * self.ppm / Self::MILLION)
+            .unsigned_abs()
+    }
+
+    pub(crate) fn time(self, now: u64) -> Time {
+        Time::from_nanos(self.base + self.passed(now))
+    }
+
+    /// The virtual time at which the clock shows `time`, or one soon after.
+    pub(crate) fn when(self, time: Time) -> u64 {
+        let passed = time.as_nanos().saturating_sub(self.base);
+        let Ok(passed) = i64::try_from(passed) else {
+            return u64::MAX;
+        };
+        let scale = Self::MILLION + self.ppm;
+        let (whole, part) = (passed / scale, passed % scale);
+        let now = whole * Self::MILLION + part * Self::MILLION / scale;
+        (now + 2).unsigned_abs()
+    }
 }
 
 impl Cores {
     pub(crate) fn slots(&self) -> usize {
         1 + self.shards.len()
+    }
+
+    pub(crate) fn clock(&self) -> Rate {
+        self.rate
     }
 
     /// The moment a message between two slots arrives when it takes `delay`.
@@ -69,8 +129,7 @@ impl Cores {
 
     /// The shard that owns `key`.
     pub(crate) fn owner(&self, key: &[u8]) -> usize {
-        let hash = KeyHasher::new(self.setup.hash_seed).hash(key);
-        shard_of(hash, self.setup.shards).index()
+        shard_of(self.hasher.hash(key), self.setup.shards).index()
     }
 
     /// The record of (key, originator).
@@ -80,11 +139,25 @@ impl Cores {
         key: &[u8],
         originator: &[u8],
     ) -> Option<Seen<'_>> {
-        let shard = &self.shards[self.owner(key)];
-        let store = shard.store(at);
-        let id = store.find(store.hash(key), key, originator)?;
+        let hash = self.hasher.hash(key);
+        let shard = shard_of(hash, self.setup.shards).index();
+        let store = self.shards[shard].store(at);
+        let id = store.find(hash, key, originator)?;
         let kv = self.setup.instances[at.index()].profile == Profile::Kv;
         Some(self.see(&store.entry(id), kv))
+    }
+
+    /// When by the hub's own clock the record of (key, originator) was taken in, and its sequence.
+    pub(crate) fn changed(
+        &self,
+        at: InstanceIndex,
+        key: &[u8],
+        originator: &[u8],
+    ) -> Option<(u64, i32)> {
+        let store = self.shards[self.owner(key)].store(at);
+        let entry = store.entry(store.find(self.hasher.hash(key), key, originator)?);
+        let changed = entry.changed.as_nanos().saturating_sub(self.rate.base);
+        Some((changed, entry.seq.get()))
     }
 
     pub(crate) fn see<'a>(&self, entry: &scsp_cache::Entry<'a>, kv: bool) -> Seen<'a> {
@@ -97,9 +170,7 @@ impl Cores {
             withdrawn: entry.flags.withdrawn,
             stamp,
             content,
-            expires: entry
-                .expires
-                .map(|at| at.as_nanos().saturating_sub(self.clock_base)),
+            expires: entry.expires.map(|at| self.rate.when(at)),
         }
     }
 }
@@ -117,6 +188,11 @@ pub(crate) struct Seen<'a> {
     pub(crate) expires: Option<u64>,
 }
 
+/// An instance's index for the cores.
+pub(crate) fn instance_index(instance: usize) -> InstanceIndex {
+    InstanceIndex(u16::try_from(instance).expect("few"))
+}
+
 /// One hub.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -125,43 +201,60 @@ pub(crate) struct Hub {
     /// Number of the current or last run; events of earlier ones are void.
     pub(crate) run: u32,
     pub(crate) cores: Option<Cores>,
+    pub(crate) started_at: u64,
     /// It never comes back.
     pub(crate) gone: bool,
     /// The process stands still until then.
     pub(crate) stalled_until: u64,
     pub(crate) clock_offset_ms: i64,
     clock_drift_ppm: i64,
+    rate: Rate,
+    /// The links it is on.
+    pub(crate) ports: Vec<usize>,
     /// By DCS.
     pub(crate) watches: Vec<Watch>,
-    pub(crate) sequences: SequenceWatch,
+    pub(crate) records: RecordWatch,
+    /// Until when its cores may know of each other's doings this much later than they should.
+    pub(crate) slow: (u64, u64),
+    /// Who runs when.
+    pub(crate) schedule: Rng,
+    seeds: Rng,
     /// Timer calls in the current window, and when it began.
     pub(crate) wakes: (u64, u64),
 }
 
 impl Hub {
     pub(crate) fn new(plan: &Plan, index: usize) -> Self {
-        let own = |(link, ends): (usize, &(usize, usize))| match *ends {
-            (a, b) if a == index => Some(Neighbour {
-                hub: b,
+        let is_on = |link: &usize| plan.links[*link].members.contains(&index);
+        let ports: Vec<usize> = (0..plan.links.len()).filter(is_on).collect();
+        let behind = |(port, link): (usize, &usize)| {
+            let link = *link;
+            let others = plan.links[link].members.iter().filter(|hub| **hub != index);
+            let neighbour = move |hub: &usize| Neighbour {
+                hub: *hub,
                 link,
-                forth: true,
-            }),
-            (a, b) if b == index => Some(Neighbour {
-                hub: a,
-                link,
-                forth: false,
-            }),
-            _ => None,
+                port,
+            };
+            others.map(neighbour).collect::<Vec<_>>()
         };
-        let neighbours: Vec<Neighbour> = plan.links.iter().enumerate().filter_map(own).collect();
+        let neighbours: Vec<Neighbour> = ports.iter().enumerate().flat_map(behind).collect();
         let hub = &plan.hubs[index];
         Self {
             id: hub.id,
             watches: vec![Watch::default(); neighbours.len() * plan.instances.len()],
-            sequences: SequenceWatch::new(plan),
+            records: RecordWatch::new(plan),
+            slow: (0, 0),
+            schedule: Rng::part(plan.seed, Stream::Schedule, index),
+            seeds: Rng::part(plan.seed, Stream::Hubs, index),
+            rate: Rate {
+                base: 0,
+                ppm: hub.rate_ppm,
+            },
             neighbours,
+            ports,
             run: 0,
             cores: None,
+            started_at: 0,
             gone: false,
             stalled_until: 0,
             clock_offset_ms: hub.clock_offset_ms,
@@ -179,26 +272,41 @@ impl Hub {
 
     /// What the clocks show.
     pub(crate) fn clocks(&self, now: u64) -> Now {
-        let base = self.cores.as_ref().map_or(0, |cores| cores.clock_base);
         Now {
-            time: Time::from_nanos(base + now),
+            time: self.rate.time(now),
             unix_ms: self.unix_ms(now),
         }
     }
 
+    /// What the hub's own clock counted since the world began.
+    pub(crate) fn local(&self, now: u64) -> u64 {
+        self.rate.passed(now)
+    }
+
+    /// Shards that run.
+    pub(crate) fn shards(&self) -> usize {
+        self.cores.as_ref().map_or(0, |cores| cores.shards.len())
+    }
+
+    /// When the hub, or one core of it, no longer stands still.
+    pub(crate) fn awake_at(&self, slot: Option<usize>) -> u64 {
+        let slow = |slot: usize| Some(self.cores.as_ref()?.slow_until[slot]);
+        let slow = slot.and_then(slow).unwrap_or(0);
+        self.stalled_until.max(slow)
+    }
+
     /// Starts a new run with nothing of the earlier one.
-    pub(crate) fn start(&mut self, plan: &Plan, index: usize, now: u64, rng: &mut Rng) {
+    pub(crate) fn start(&mut self, plan: &Plan, index: usize, now: u64) {
         self.run += 1;
+        self.started_at = now;
         self.stalled_until = now;
         self.watches.fill(Watch::default());
-        self.sequences = SequenceWatch::new(plan);
-        let clock_base = rng.below(1 << 50);
-        let setup = Arc::new(self.setup(plan, index, now, rng.next()));
-        let clocks = Now {
-            time: Time::from_nanos(clock_base + now),
-            unix_ms: self.unix_ms(now),
-        };
-        let control = Control::new(Arc::clone(&setup), clocks, rng.next());
+        self.records = RecordWatch::new(plan);
+        self.rate.base = self.seeds.below(1 << 50);
+        let hash_seed = self.seeds.next();
+        let setup = Arc::new(self.setup(plan, index, now, hash_seed));
+        let clocks = self.clocks(now);
+        let control = Control::new(Arc::clone(&setup), clocks, self.seeds.next());
         let shards: Vec<Shard> = (0..setup.shards)
             .map(|shard| Shard::new(Arc::clone(&setup), ShardIndex(shard), clocks))
             .collect();
@@ -207,7 +315,9 @@ impl Hub {
             setup,
             control,
             shards,
-            clock_base,
+            hasher: KeyHasher::new(hash_seed),
+            rate: self.rate,
+            slow_until: vec![0; slots],
             wake_at: vec![None; slots],
             flush_due: vec![false; slots],
             arrivals: vec![0; slots * slots],
@@ -234,21 +344,22 @@ impl Hub {
             ca_retransmit: timing.ca_retransmit,
             csus_retransmit: timing.csus_retransmit,
             csu_retransmit: timing.csu_retransmit,
-            csu_retransmit_max: 5,
-            csus_retransmit_max: 5,
+            csu_retransmit_max: RESENDS_MAX,
+            csus_retransmit_max: RESENDS_MAX,
             hop_count: timing.hop_count,
             restart_increment: 1000,
             boot_hold: timing.boot_hold,
             purge_retention: client::RETENTION,
             ignore_abnormal: false,
         });
+        let number = |index: usize| u16::try_from(index).expect("few");
         let dcs = (0..plan.instances.len()).flat_map(|instance| {
-            let links = (0..).map(LinkIndex).zip(&self.neighbours);
-            links.map(move |(link, neighbour)| DcsSetup {
-                instance: InstanceIndex(u16::try_from(instance).expect("at most two")),
-                link,
-                station: link.0,
-                packet_limit: plan.packet_limits[neighbour.link],
+            let neighbours = self.neighbours.iter().enumerate();
+            neighbours.map(move |(station, neighbour)| DcsSetup {
+                instance: instance_index(instance),
+                link: LinkIndex(number(neighbour.port)),
+                station: number(station),
+                packet_limit: plan.links[neighbour.link].packet_limit,
                 datagram_limit: DATAGRAM_LEN_MAX,
                 expected_id: plan.expect_ids.then(|| plan.hubs[neighbour.hub].id),
                 max_records: plan.max_records,
@@ -261,7 +372,7 @@ impl Hub {
             hash_seed,
             started_unix_ms: self.unix_ms(now),
             instances: instances.collect(),
-            links: vec![LinkSetup { multipoint: false }; self.neighbours.len()],
+            links: vec![LinkSetup { multipoint: false }; self.ports.len()],
             dcs: dcs.collect(),
         }
     }
@@ -269,7 +380,27 @@ impl Hub {
     /// The DCS by which `instance` reaches the neighbour at `position`.
     pub(crate) fn dcs(&self, instance: usize, position: usize) -> DcsIndex {
         let index = instance * self.neighbours.len() + position;
-        DcsIndex(u16::try_from(index).expect("at most 12 neighbours and instances"))
+        DcsIndex(u16::try_from(index).expect("few neighbours and instances"))
+    }
+
+    /// The instance of a DCS.
+    pub(crate) fn instance_of(&self, dcs: DcsIndex) -> usize {
+        dcs.index() / self.neighbours.len()
+    }
+
+    /// The hub, or a core of it, stands still from now on. A message may wait for one slow core
+    /// after the other.
+    pub(crate) fn lags_by(&mut self, now: u64, until: u64, lasts: u64) {
+        let (before, longer) = self.slow;
+        let longer = lasts + if now < before { longer } else { 0 };
+        self.slow = (until.max(before) + SLOW_AFTER * longer, longer);
+    }
+
+    /// How much later than `Control` a shard may learn of something.
+    pub(crate) fn lag(&self, plan: &Plan, now: u64) -> u64 {
+        let (until, longer) = self.slow;
+        let longer = if now < until { longer } else { 0 };
+        plan.core_delay_max + plan.batch_max + plan.lateness_max + longer
     }
 
     /// The neighbour behind a DCS.
@@ -277,11 +408,11 @@ impl Hub {
         self.neighbours[dcs.index() % self.neighbours.len()]
     }
 
-    /// The position among the neighbours of the one behind `link`.
-    pub(crate) fn position(&self, link: usize) -> Option<usize> {
+    /// The position among the neighbours of `hub` behind `link`.
+    pub(crate) fn position(&self, link: usize, hub: usize) -> Option<usize> {
         self.neighbours
             .iter()
-            .position(|neighbour| neighbour.link == link)
+            .position(|neighbour| (neighbour.link, neighbour.hub) == (link, hub))
     }
 
     /// The instance that a packet names.

@@ -1,33 +1,8 @@
-//! A unicast link between two hubs: what each direction does to the packets on it.
+//! A link between hubs, two on a unicast link, more on a segment: what each way from one of them
+//! to another does to the packets on it.
 
-use crate::rng::Rng;
-
-/// What a direction does to packets.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Quality {
-    /// Shortest time on the way.
-    pub(crate) delay: u64,
-    /// Up to this much is added at random, so that packets overtake each other.
-    pub(crate) jitter: u64,
-    pub(crate) loss_permille: u32,
-    pub(crate) duplicate_permille: u32,
-    pub(crate) corrupt_permille: u32,
-}
-
-impl Quality {
-    /// A link that only takes its time.
-    pub(crate) const CLEAN: Self = Self {
-        delay: 100_000,
-        jitter: 50_000,
-        loss_permille: 0,
-        duplicate_permille: 0,
-        corrupt_permille: 0,
-    };
-
-    pub(crate) const fn transit_max(self) -> u64 {
-        self.delay + self.jitter
-    }
-}
+use crate::plan::{LinkPlan, Quality};
+use crate::rng::{Rng, Stream};
 
 /// What is wrong with a packet on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,21 +15,25 @@ pub(crate) enum Flaw {
     SizeDamaged,
 }
 
-/// One direction.
-#[derive(Clone, Debug)]
-pub(crate) struct Direction {
+/// From one hub on the link to another. It has random numbers of its own, so that what happens
+/// elsewhere does not change what happens here.
+#[derive(Debug)]
+pub(crate) struct Way {
     pub(crate) quality: Quality,
     /// Outages in force.
     pub(crate) blocked: u32,
+    /// It passes nothing any more, whatever heals.
+    pub(crate) dead: bool,
+    rng: Rng,
 }
 
 /// One link.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Link {
     /// The hubs it connects.
-    pub(crate) ends: (usize, usize),
-    /// From the first end to the second, and back.
-    pub(crate) directions: [Direction; 2],
+    pub(crate) members: Vec<usize>,
+    /// From each member to each member, by position.
+    ways: Vec<Way>,
 }
 
 /// Counts of what links did.
@@ -67,44 +46,74 @@ pub(crate) struct LinkStats {
 }
 
 impl Link {
-    pub(crate) fn new(ends: (usize, usize), quality: Quality) -> Self {
-        let direction = Direction {
+    pub(crate) fn new(seed: u64, index: usize, plan: &LinkPlan, quality: Quality) -> Self {
+        let members = plan.members.clone();
+        let ways = 0..members.len() * members.len();
+        let way = |way| Way {
             quality,
             blocked: 0,
+            dead: false,
+            rng: Rng::part(seed, Stream::Network, (index << 8) + way),
         };
         Self {
-            ends,
-            directions: [direction.clone(), direction],
+            ways: ways.map(way).collect(),
+            members,
         }
     }
 
-    pub(crate) fn direction_mut(&mut self, forth: bool) -> &mut Direction {
-        &mut self.directions[usize::from(!forth)]
+    /// The way between two members, by position.
+    pub(crate) fn way_mut(&mut self, from: usize, to: usize) -> &mut Way {
+        &mut self.ways[from * self.members.len() + to]
     }
 
-    /// Nothing goes wrong on it any more.
+    /// The way between two hubs.
+    pub(crate) fn between_mut(&mut self, from: usize, to: usize) -> &mut Way {
+        let at = |hub| self.members.iter().position(|member| *member == hub);
+        let (from, to) = (at(from), at(to));
+        self.way_mut(from.expect("a member"), to.expect("a member"))
+    }
+
+    /// Whether nothing can pass between two hubs any more in one direction or both.
+    pub(crate) fn is_parted(&self, a: usize, b: usize) -> bool {
+        let at = |hub| self.members.iter().position(|member| *member == hub);
+        let (a, b) = (at(a).expect("a member"), at(b).expect("a member"));
+        let way = |from, to| &self.ways[from * self.members.len() + to];
+        way(a, b).dead || way(b, a).dead
+    }
+
+    /// All ways, with the hubs they connect.
+    pub(crate) fn ways_mut(&mut self) -> impl Iterator<Item = (usize, usize, &mut Way)> {
+        let members = &self.members;
+        let names = members
+            .iter()
+            .flat_map(move |from| members.iter().map(move |to| (*from, *to)));
+        names
+            .zip(&mut self.ways)
+            .map(|((from, to), way)| (from, to, way))
+    }
+
+    /// Nothing goes wrong on it any more, but for what is dead.
     pub(crate) fn heal(&mut self) {
-        for direction in &mut self.directions {
-            direction.quality = Quality::CLEAN;
-            direction.blocked = 0;
+        for way in &mut self.ways {
+            way.quality = Quality::CLEAN;
+            way.blocked = 0;
         }
     }
 }
 
-impl Direction {
+impl Way {
     /// Sends a packet: hands every copy that will arrive to `arrive`, with its time on the way.
     pub(crate) fn carry(
-        &self,
-        rng: &mut Rng,
+        &mut self,
         stats: &mut LinkStats,
         bytes: &[u8],
         mut arrive: impl FnMut(u64, Vec<u8>, Flaw),
     ) {
-        if self.blocked > 0 {
+        if self.blocked > 0 || self.dead {
             stats.blocked += 1;
             return;
         }
-        let quality = self.quality;
+        let (quality, rng) = (self.quality, &mut self.rng);
         let copies = if rng.chance(quality.duplicate_permille) {
             stats.duplicated += 1;
             2

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use scsp_sim::{Options, Plan, Scenario, Stats, Topology, run, shrink};
+use scsp_sim::{Failure, Options, Plan, Scenario, Shrunk, Stats, Topology, run, shrink};
 
 /// Seeded simulator of hubs under faults.
 #[derive(Debug, Parser)]
@@ -30,7 +30,7 @@ struct Arguments {
     /// Print every event of the replay.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Leave out every fault that the failure does not need, then replay.
+    /// Leave out what the failure does not need, then replay.
     #[arg(long, requires = "seed")]
     shrink: bool,
     /// Threads; 0: one per core.
@@ -76,14 +76,16 @@ fn replay_command(seed: u64, overrides: &str) -> String {
 }
 
 /// A campaign ends after so many failures.
-const FAILURES_MAX: u64 = 20;
+const FAILURES_MAX: usize = 20;
+/// So many of them are shrunk.
+const SHRUNK_MAX: usize = 3;
 
 /// What all threads found together.
 #[derive(Default)]
 struct Found {
     stats: Stats,
     passed: u64,
-    failed: u64,
+    failed: Vec<(u64, Failure)>,
 }
 
 fn main() -> ExitCode {
@@ -95,7 +97,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A panic of a core is a failure like any other: it needs its seed.
+/// A panic of a core is a failure like any other; where it came about is said here.
 fn name_seed_in_panics(overrides: String) {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -110,8 +112,11 @@ fn name_seed_in_panics(overrides: String) {
 
 fn replay(arguments: &Arguments, seed: u64) -> ExitCode {
     let mut plan = arguments.plan(seed);
-    if arguments.shrink {
-        plan = shrink(&plan);
+    if arguments.shrink
+        && let Some(shrunk) = shrink(&plan)
+    {
+        print_shrunk(&shrunk);
+        plan = shrunk.plan;
     }
     println!("{plan:#?}");
     let (stats, result) = run(
@@ -132,6 +137,13 @@ fn replay(arguments: &Arguments, seed: u64) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print_shrunk(shrunk: &Shrunk) {
+    let (runs, least) = (shrunk.runs, shrunk.is_minimal);
+    let least = if least { "" } else { ", given up early" };
+    println!("shrunk in {runs} runs{least}: {}", shrunk.failure);
+    print!("{}", shrunk.plan.schedule());
 }
 
 fn campaign(arguments: &Arguments) -> ExitCode {
@@ -156,29 +168,44 @@ fn campaign(arguments: &Arguments) -> ExitCode {
                     }
                     let seed = arguments.first + offset;
                     let (stats, result) = run(arguments.plan(seed), Options::default());
-                    let mut found = found.lock().expect("panics end the process");
+                    let mut found = found.lock().expect("runs do not panic");
                     found.stats.add(&stats);
                     match result {
                         Ok(()) => found.passed += 1,
                         Err(failure) => {
-                            println!("seed {seed} failed: {failure}");
-                            println!("replay: {}", replay_command(seed, &arguments.overrides()));
-                            found.failed += 1;
-                            stop.store(found.failed >= FAILURES_MAX, Ordering::Relaxed);
+                            eprintln!("seed {seed} failed: {failure}");
+                            found.failed.push((seed, failure));
+                            let enough = found.failed.len() >= FAILURES_MAX;
+                            stop.store(enough, Ordering::Relaxed);
                         }
                     }
                 }
             });
         }
     });
-    let found = found.into_inner().expect("panics end the process");
-    println!("{}", found.stats);
-    println!(
-        "took         {:.1} s with {jobs} jobs",
+    eprintln!(
+        "took {:.1} s with {jobs} jobs",
         started.elapsed().as_secs_f64()
     );
-    println!("{} passed, {} failed", found.passed, found.failed);
-    if found.failed == 0 {
+    report(arguments, found.into_inner().expect("runs do not panic"))
+}
+
+/// Prints what was found: the same for the same seeds, whatever the number of jobs.
+fn report(arguments: &Arguments, mut found: Found) -> ExitCode {
+    println!("{}", found.stats);
+    println!("hash         {:016x}", found.stats.hash);
+    found.failed.sort_by_key(|(seed, _)| *seed);
+    for (at, (seed, failure)) in found.failed.iter().enumerate() {
+        println!("seed {seed} failed: {failure}");
+        println!("replay: {}", replay_command(*seed, &arguments.overrides()));
+        if at < SHRUNK_MAX
+            && let Some(shrunk) = shrink(&arguments.plan(*seed))
+        {
+            print_shrunk(&shrunk);
+        }
+    }
+    println!("{} passed, {} failed", found.passed, found.failed.len());
+    if found.failed.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

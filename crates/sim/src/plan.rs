@@ -1,58 +1,31 @@
 //! What a seed decides: the hubs, the links between them, the clients' work and every fault with
 //! its moment. A plan is data, so that a failing one can be shrunk by leaving faults out.
 
+mod bounds;
 mod faults;
+mod network;
 
 use std::time::Duration;
 
 use scsp_wire::ServerId;
 
-use crate::link::Quality;
 use crate::rng::{Rng, Stream};
 
+pub use network::Topology;
+
 pub(crate) use faults::{Fault, FaultKind};
+pub(crate) use network::{LinkPlan, Quality, components};
 
 /// One millisecond of virtual time.
 pub(crate) const MS: u64 = 1_000_000;
 /// One second of virtual time.
 pub(crate) const SEC: u64 = 1_000 * MS;
-/// Most hubs in a world.
+/// Most hubs in all but a few worlds.
 const HUBS_MAX: u64 = 7;
-
-/// How hubs are connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Topology {
-    /// Each with the next.
-    Line,
-    /// A line whose ends meet.
-    Ring,
-    /// All with the first.
-    Star,
-    /// Each with each.
-    Mesh,
-    /// Each with a random earlier one.
-    Tree,
-}
-
-impl Topology {
-    /// Every topology.
-    pub const ALL: [Self; 5] = [Self::Line, Self::Ring, Self::Star, Self::Mesh, Self::Tree];
-
-    fn links(self, hubs: usize, rng: &mut Rng) -> Vec<(usize, usize)> {
-        match self {
-            Self::Line => (1..hubs).map(|hub| (hub - 1, hub)).collect(),
-            Self::Ring => {
-                let close = (hubs > 2).then_some((0, hubs.saturating_sub(1)));
-                (1..hubs).map(|hub| (hub - 1, hub)).chain(close).collect()
-            }
-            Self::Star => (1..hubs).map(|hub| (0, hub)).collect(),
-            Self::Mesh => (1..hubs)
-                .flat_map(|hub| (0..hub).map(move |other| (other, hub)))
-                .collect(),
-            Self::Tree => (1..hubs).map(|hub| (rng.index(hub), hub)).collect(),
-        }
-    }
-}
+/// Most hubs in any world.
+const CROWD_MAX: u64 = 12;
+/// `CSUReXmtMax` and `CSUSReXmtMax`.
+pub(crate) const RESENDS_MAX: u32 = 5;
 
 /// What the faults of a plan are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -107,6 +80,8 @@ pub(crate) struct HubPlan {
     pub(crate) clock_offset_ms: i64,
     /// How much faster than true time the wall clock runs.
     pub(crate) clock_drift_ppm: i64,
+    /// How much faster than true time the monotonic clock runs.
+    pub(crate) rate_ppm: i64,
     /// When it is started first.
     pub(crate) starts_at: u64,
 }
@@ -154,9 +129,7 @@ pub struct Plan {
     /// What the faults are about.
     pub scenario: Scenario,
     pub(crate) hubs: Vec<HubPlan>,
-    pub(crate) links: Vec<(usize, usize)>,
-    /// Octets of the largest packet, by link.
-    pub(crate) packet_limits: Vec<usize>,
+    pub(crate) links: Vec<LinkPlan>,
     /// Records per CSU Request at most; 0: as many as fit.
     pub(crate) max_records: u16,
     /// Neighbours' ids are configured (D-11).
@@ -193,33 +166,34 @@ impl Plan {
             1..5 => 2,
             5..11 => 3,
             11..15 => 4,
+            _ if rng.chance(80) => rng.between(HUBS_MAX + 1, CROWD_MAX),
             _ => rng.between(5, HUBS_MAX),
         })
-        .expect("at most 7");
-        let links = topology.links(count, rng);
+        .expect("few");
+        let members = topology.links(count, rng);
         let calm_at = SEC
             * match scenario {
                 Scenario::LongPartition => rng.between(25, 60),
-                Scenario::HeavyLoss => 400,
+                Scenario::HeavyLoss => 20,
                 _ => rng.between(8, 35),
             };
         let hubs = hubs(count, scenario, calm_at, rng);
         let limit = rng.pick(&[200, 576, 1472, 1472, 1472, 9000, 65_507]);
-        let packet_limits = links
-            .iter()
-            .map(|_| {
-                if rng.chance(200) {
+        let links = members
+            .into_iter()
+            .map(|members| LinkPlan {
+                members,
+                packet_limit: if rng.chance(200) {
                     rng.pick(&[256, 1472, 4000])
                 } else {
                     limit
-                }
+                },
             })
             .collect();
         let mut plan = Self {
             seed,
             topology,
             scenario,
-            packet_limits,
             max_records: if rng.chance(150) {
                 rng.pick(&[1, 2, 5])
             } else {
@@ -233,11 +207,7 @@ impl Plan {
             lateness_max: rng.pick(&[0, MS, 5 * MS]),
             batch_max: rng.pick(&[0, 100_000, MS]),
             calm_at,
-            writes_until: if scenario == Scenario::HeavyLoss {
-                20 * SEC
-            } else {
-                calm_at
-            },
+            writes_until: calm_at,
             write_gap: rng.pick(&[5, 20, 20, 60, 200]) * MS,
             hubs,
             links,
@@ -248,7 +218,10 @@ impl Plan {
                 hop_count: plan.timing.hop_count,
                 ..Timing::DEFAULT
             };
-            plan.packet_limits.fill(1472);
+            plan.links
+                .iter_mut()
+                .for_each(|link| link.packet_limit = 1472);
+            plan.calm_at = plan.writes_until + plan.aligned_within();
         }
         plan.faults = faults::make(&plan, rng);
         plan
@@ -260,6 +233,96 @@ impl Plan {
         self.faults.clear();
         self.quality = Quality::CLEAN;
         self
+    }
+
+    /// Pairs of hubs that can reach each other directly, those left out with which a fault does
+    /// away for good.
+    pub(crate) fn pairs(&self) -> Vec<(usize, usize)> {
+        let is_dead = |link: usize, a: usize, b: usize| {
+            self.faults.iter().any(|fault| match fault.kind {
+                FaultKind::OneWay {
+                    link: at,
+                    from,
+                    to,
+                    lasts: None,
+                } => at == link && ((from, to) == (a, b) || (from, to) == (b, a)),
+                _ => false,
+            })
+        };
+        let mut pairs = Vec::new();
+        for (index, link) in self.links.iter().enumerate() {
+            for (at, a) in link.members.iter().enumerate() {
+                for (beyond, b) in link.members.iter().enumerate().skip(at + 1) {
+                    if !is_dead(index, at, beyond) {
+                        pairs.push((*a, *b));
+                    }
+                }
+            }
+        }
+        pairs
+    }
+
+    /// Neighbours of a hub, counted once for each link they share.
+    pub(crate) fn neighbours_len(&self, hub: usize) -> usize {
+        let links = self.links.iter().filter(|link| link.members.contains(&hub));
+        links.map(|link| link.members.len() - 1).sum()
+    }
+
+    /// The same plan on links that damage every tenth packet.
+    #[must_use]
+    pub fn on_bad_links(mut self) -> Self {
+        self.quality.corrupt_permille = 100;
+        self
+    }
+
+    /// Plans like this one with one complication less each.
+    pub(crate) fn simpler(&self) -> Vec<Self> {
+        let mut plans = Vec::new();
+        let mut with = |differs: bool, change: &dyn Fn(&mut Self)| {
+            if differs {
+                let mut plan = self.clone();
+                change(&mut plan);
+                plans.push(plan);
+            }
+        };
+        let quality = self.quality;
+        with(quality.loss_permille > 0, &|it| {
+            it.quality.loss_permille = 0;
+        });
+        with(quality.duplicate_permille > 0, &|it| {
+            it.quality.duplicate_permille = 0;
+        });
+        with(quality.corrupt_permille > 0, &|it| {
+            it.quality.corrupt_permille = 0;
+        });
+        with(quality.jitter > 0, &|it| it.quality.jitter = 0);
+        with(self.instances.len() > 1, &|it| it.instances.truncate(1));
+        with(self.batch_max > 0, &|it| it.batch_max = 0);
+        with(self.lateness_max > 0, &|it| it.lateness_max = 0);
+        with(self.max_records > 0, &|it| it.max_records = 0);
+        with(self.hubs.iter().any(|hub| hub.shards > 1), &|it| {
+            it.hubs.iter_mut().for_each(|hub| hub.shards = 1);
+        });
+        with(self.writes_until > 2 * SEC, &|it| {
+            it.writes_until = it.writes_until * 2 / 3;
+        });
+        plans
+    }
+
+    /// The faults, in their order, one a line.
+    pub fn schedule(&self) -> String {
+        let mut faults: Vec<&Fault> = self.faults.iter().collect();
+        faults.sort_by_key(|fault| fault.at);
+        let line = |fault: &&Fault| {
+            let (secs, millis) = (fault.at / SEC, fault.at % SEC / MS);
+            format!("{secs:4}.{millis:03} s {:?}\n", fault.kind)
+        };
+        faults.iter().map(line).collect()
+    }
+
+    /// Number of hubs.
+    pub fn hubs_len(&self) -> usize {
+        self.hubs.len()
     }
 
     /// Number of faults in the list.
@@ -278,39 +341,13 @@ impl Plan {
         });
         plan
     }
-
-    /// How long a neighbour may be silent before it counts as dead.
-    pub(crate) fn dead_interval(&self) -> u64 {
-        let timing = &self.timing;
-        u64::from(timing.hello_interval_secs) * u64::from(timing.dead_factor) * SEC
-    }
-
-    /// Virtual time within which the group has to be quiet after faults and writes ended.
-    pub(crate) fn quiet_within(&self) -> u64 {
-        90 * SEC + 10 * self.dead_interval()
-    }
-
-    /// Longest time a packet is on its way.
-    pub(crate) fn transit_max(&self) -> u64 {
-        faults::transit_max(&self.faults, self.quality)
-    }
-
-    /// How much longer than at its originator a record may live elsewhere: what its packets
-    /// spent on the way and in stalled hubs.
-    pub(crate) fn life_tolerance(&self) -> u64 {
-        let transit = self.transit_max() + self.lateness_max;
-        // After a crash, records are learnt anew from hubs that had them late.
-        let hops = (self.hubs.len() + self.faults.len()) as u64;
-        hops * (transit + self.core_delay_max + self.batch_max + 2 * MS)
-            + faults::stalled(&self.faults)
-    }
 }
 
 fn hubs(count: usize, scenario: Scenario, calm_at: u64, rng: &mut Rng) -> Vec<HubPlan> {
     let long_ids = rng.chance(200);
-    let spread_ms = match scenario {
-        Scenario::Skew => rng.pick(&[2_000, 30_000]),
-        _ => 40,
+    let (spread_ms, rate_max) = match scenario {
+        Scenario::Skew => (rng.pick(&[2_000, 30_000]), rng.pick(&[0, 500, 3_000])),
+        _ => (40, rng.pick(&[0, 20, 200])),
     };
     let mut hubs: Vec<HubPlan> = (0..count)
         .map(|_| {
@@ -326,6 +363,8 @@ fn hubs(count: usize, scenario: Scenario, calm_at: u64, rng: &mut Rng) -> Vec<Hu
                 shards: u16::try_from(rng.between(1, 4)).expect("small"),
                 clock_offset_ms: offset - i64::try_from(spread_ms).expect("small"),
                 clock_drift_ppm: i64::try_from(rng.below(101)).expect("small") - 50,
+                rate_ppm: i64::try_from(rng.below(2 * rate_max + 1)).expect("small")
+                    - i64::try_from(rate_max).expect("small"),
                 starts_at: rng.below(SEC),
             }
         })
@@ -340,7 +379,9 @@ fn hubs(count: usize, scenario: Scenario, calm_at: u64, rng: &mut Rng) -> Vec<Hu
 }
 
 fn instances(rng: &mut Rng) -> Vec<InstancePlan> {
-    let keys = |rng: &mut Rng| u16::try_from(rng.pick(&[4, 12, 40, 120])).expect("small");
+    let keys = |rng: &mut Rng| {
+        u16::try_from(rng.pick(&[4, 4, 12, 12, 40, 40, 120, 120, 600])).expect("small")
+    };
     let mut instances = vec![InstancePlan {
         is_kv: true,
         keys: keys(rng),

@@ -12,8 +12,13 @@ use crate::plan::{FaultKind, SEC};
 pub enum Check {
     /// A packet sent does not parse, exceeds its limit or is addressed wrongly (W-10, D-14).
     Packet,
-    /// A record without hops left was sent (CSU-16), or a summary with other than 1 (CSU-17).
+    /// A record was sent with more hops than it came with or its originator gave it, or with none
+    /// (CSU-16), or a summary with other than 1 (CSU-17).
     HopCount,
+    /// A record was sent that is not what its sender holds (CSU-07).
+    Stale,
+    /// A record's life grew (K-03, D-21).
+    Life,
     /// Something but a Hello was sent before Bidirectional (H-12).
     BeforeBidirectional,
     /// A CSU or CSUS message was sent outside Update Cache and Aligned (CSU-01).
@@ -22,7 +27,7 @@ pub enum Check {
     CaOutstanding,
     /// A second CSUS message was outstanding (CA-19).
     CsusOutstanding,
-    /// Hellos were further apart than announced (H-03).
+    /// Hellos were further apart than announced, or stayed away (H-03).
     HelloGap,
     /// A damaged packet was taken for a whole one (W-03).
     Damage,
@@ -36,10 +41,62 @@ pub enum Check {
     Client,
     /// The group did not come to rest in time.
     Liveness,
+    /// A quiet group does not stay quiet: something but Hellos flows, or too many of them.
+    Restless,
     /// Connected hubs hold different records.
     Divergence,
     /// An acknowledged write is gone, or an older or a foreign one is in its place.
     LostWrite,
+    /// What was deleted, purged or over is there again.
+    Resurrection,
+    /// A sequence was used again though a neighbour could have told (CSU-20, D-09).
+    Forgotten,
+    /// A core, or a check, panicked.
+    Panic,
+}
+
+/// A documented limit that let a difference or a loss pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excuse {
+    /// A hub crashed, lost its disk with it, and wrote again before any neighbour was aligned
+    /// that held its earlier record, so that two records have one sequence (CSU-20, D-09). That
+    /// no such neighbour was aligned is checked at each of those writes ([`Check::Forgotten`]).
+    ReusedSequence,
+    /// A record is on one hub only, and a later write to its key, by another originator, is over
+    /// and took it along elsewhere (K-04).
+    GoneWithWinner,
+    /// A record of an earlier run of its originator, or of one that is gone, lives though a later
+    /// write to its key by another originator is over: nobody is left who can know better (K-04).
+    LoserBack,
+    /// A record of an earlier run of its originator, or of one that is gone, lives though a later
+    /// write of the originator itself was withdrawn or is over: it was taken back, since losing an
+    /// acknowledged write would be worse (D-12).
+    TakenBack,
+}
+
+impl Excuse {
+    const LABELS: [&'static str; 4] = [
+        "reused sequence",
+        "gone with winner",
+        "loser back",
+        "taken back",
+    ];
+}
+
+/// How often excuses were used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Excuses([u64; Excuse::LABELS.len()]);
+
+impl Excuses {
+    pub(crate) fn count(&mut self, excuse: Excuse) {
+        self.0[excuse as usize] += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (sum, part) in self.0.iter_mut().zip(other.0) {
+            *sum += part;
+        }
+    }
 }
 
 /// A violation.
@@ -82,10 +139,15 @@ pub struct Stats {
     pub loading: u64,
     /// Writes that only crashed hubs held.
     pub lost_with_hub: u64,
-    /// Records that differ between two hubs because one took them away with their winner (K-04).
-    pub gone_with_winner: u64,
-    /// Records that differ because a run of their originator reused sequences (CSU-20).
-    pub reused_sequence: u64,
+    pub(crate) excuses: Excuses,
+    /// Calls of timers.
+    pub(crate) wakes: u64,
+    /// Records that are to expire while a quiet group is watched.
+    pub(crate) expiring: u64,
+    /// How much of the time allowed it took to come to rest, at most.
+    pub(crate) rest_permille: u64,
+    /// How much of the time allowed it took to align everybody at 30 % loss, at most.
+    pub(crate) align_permille: u64,
     /// Times an alignment was reached.
     pub alignments: u64,
     /// Abnormal events (H-11).
@@ -114,8 +176,10 @@ impl Stats {
         self.writes += other.writes;
         self.loading += other.loading;
         self.lost_with_hub += other.lost_with_hub;
-        self.gone_with_winner += other.gone_with_winner;
-        self.reused_sequence += other.reused_sequence;
+        self.excuses.add(&other.excuses);
+        self.wakes += other.wakes;
+        self.align_permille = self.align_permille.max(other.align_permille);
+        self.rest_permille = self.rest_permille.max(other.rest_permille);
         self.alignments += other.alignments;
         self.abnormal += other.abnormal;
         self.reoriginated += other.reoriginated;
@@ -167,10 +231,15 @@ impl fmt::Display for Stats {
             "clients      {} writes acknowledged, {} refused while loading, {} lost with their hubs",
             self.writes, self.loading, self.lost_with_hub
         )?;
+        write!(f, "excuses     ")?;
+        for (label, count) in Excuse::LABELS.iter().zip(self.excuses.0) {
+            write!(f, " {label} {count};")?;
+        }
+        writeln!(f)?;
         writeln!(
             f,
-            "known limits {} records gone with their winner on some hubs only, {} of reused sequences",
-            self.gone_with_winner, self.reused_sequence
+            "bounds       {} ‰ of the time allowed to come to rest were used, {} ‰ of that to align at 30 % loss",
+            self.rest_permille, self.align_permille
         )?;
         write!(
             f,

@@ -14,13 +14,13 @@ pub(crate) struct Rng(ChaCha8Rng);
 pub(crate) enum Stream {
     /// Making the plan.
     Plan = 1,
-    /// What links do to packets.
+    /// What links do to packets, by way.
     Network = 2,
-    /// Who runs when.
+    /// Who runs when, by hub.
     Schedule = 3,
     /// What clients do.
     Client = 4,
-    /// Seeds of the hubs' own randomness.
+    /// Seeds of the hubs' own randomness, by hub.
     Hubs = 5,
 }
 
@@ -28,6 +28,13 @@ impl Rng {
     pub(crate) fn new(seed: u64, stream: Stream) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream as u64);
+        Self(rng)
+    }
+
+    /// One of many independent parts of a stream.
+    pub(crate) fn part(seed: u64, stream: Stream, part: usize) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream as u64 | (1 + part as u64) << 8);
         Self(rng)
     }
 

@@ -7,25 +7,28 @@
 //! | `world/output.rs` | what cores say: packets and messages onto their ways |
 //! | `world/chaos.rs` | faults coming and going |
 //! | `world/work.rs` | clients |
-//! | `world/verdict.rs` | is it quiet, is everything as it must be |
+//! | `world/quiet.rs` | is it quiet, and does it stay so |
+//! | `world/verdict.rs` | is everything as it must be |
 //! | `world/trace.rs` | one line per event |
 
 mod chaos;
 mod input;
 mod output;
+mod quiet;
 mod trace;
 mod verdict;
 mod work;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use scsp_engine::shard::DATAGRAM_LEN_MAX;
 use scsp_engine::{DcsIndex, LinkIndex, Now, alignment};
-use scsp_wire::{MessageType, ServerId};
+use scsp_wire::ServerId;
 
-use crate::client::Ledger;
-use crate::hub::{CoreMessage, Cores, Hub};
+use crate::client::{self, Keys, Ledger, Write};
+use crate::hub::{CoreMessage, Cores, Hub, Seen, instance_index, is_hello};
 use crate::link::{Flaw, Link};
 use crate::plan::{Plan, SEC, Scenario};
 use crate::report::{Check, Failure, Stats};
@@ -40,14 +43,8 @@ const PROBE_GAP: u64 = SEC / 4;
 enum Event {
     /// A hub is started for the first time, or again after run `run`.
     Start { hub: usize, run: u32 },
-    /// A packet arrives; one that waited while the hub stood still is lost when that run ends.
-    Packet {
-        hub: usize,
-        link: usize,
-        bytes: Vec<u8>,
-        flaw: Flaw,
-        run: Option<u32>,
-    },
+    /// A packet arrives.
+    Packet(Box<Travel>),
     /// A message of another core of the same hub arrives at `slot`.
     Core {
         hub: usize,
@@ -69,6 +66,21 @@ enum Event {
     Calm,
     /// Is it quiet?
     Probe,
+}
+
+/// A packet on its way.
+#[derive(Debug)]
+struct Travel {
+    hub: usize,
+    link: usize,
+    /// The hub that sent it.
+    from: usize,
+    bytes: Vec<u8>,
+    flaw: Flaw,
+    /// One that waited while the hub stood still is lost when that run ends.
+    run: Option<u32>,
+    /// The shard it waits for.
+    shard: Option<usize>,
 }
 
 /// Result of a step.
@@ -98,23 +110,30 @@ pub(crate) struct World {
     /// When the last of them was sent.
     busy_at: u64,
     calm_since: Option<u64>,
-    network: Rng,
-    schedule: Rng,
+    /// When it was found quiet, and what had been counted until then.
+    quiet_since: Option<(u64, Stats)>,
     clients: Rng,
-    hub_seeds: Rng,
     hubs: Vec<Hub>,
     links: Vec<Link>,
+    keys: Keys,
     ledger: Ledger,
+    /// The hub whose entries were looked at last.
+    swept: usize,
     operations: u64,
     stats: Stats,
     buffer: Vec<u8>,
     is_over: bool,
 }
 
-/// Runs a plan to its end.
+/// Runs a plan to its end. A panic of a core is a failure like any other.
 pub fn run(plan: Plan, options: Options) -> (Stats, Result<(), Failure>) {
     let mut world = World::new(plan, options);
-    let result = world.run();
+    let run = AssertUnwindSafe(|| world.run());
+    let result = catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        world.fail((Check::Panic, text.unwrap_or("without a word").to_owned()))
+    });
     world.stats.virtual_ns = world.now;
     (world.stats, result)
 }
@@ -122,7 +141,6 @@ pub fn run(plan: Plan, options: Options) -> (Stats, Result<(), Failure>) {
 impl World {
     fn new(plan: Plan, options: Options) -> Self {
         let seed = plan.seed;
-        let rng = |stream| Rng::new(seed, stream);
         let mut world = Self {
             options,
             now: 0,
@@ -133,18 +151,19 @@ impl World {
             in_flight: 0,
             busy_at: 0,
             calm_since: None,
-            network: rng(Stream::Network),
-            schedule: rng(Stream::Schedule),
-            clients: rng(Stream::Client),
-            hub_seeds: rng(Stream::Hubs),
+            quiet_since: None,
+            clients: Rng::new(seed, Stream::Client),
             hubs: (0..plan.hubs.len())
                 .map(|index| Hub::new(&plan, index))
                 .collect(),
             links: plan
                 .links
                 .iter()
-                .map(|ends| Link::new(*ends, plan.quality))
+                .enumerate()
+                .map(|(index, link)| Link::new(seed, index, link, plan.quality))
                 .collect(),
+            keys: Keys::new(&plan),
+            swept: 0,
             ledger: Ledger::new(&plan),
             operations: 0,
             stats: Stats::default(),
@@ -166,7 +185,8 @@ impl World {
 
     fn run(&mut self) -> Step {
         while !self.is_over {
-            let Reverse((at, _, position)) = self.heap.pop().expect("a probe is always scheduled");
+            let Reverse((at, order, position)) =
+                self.heap.pop().expect("a probe is always scheduled");
             let event = self.events[position].take().expect("scheduled once");
             self.vacant.push(position);
             self.now = at;
@@ -175,49 +195,34 @@ impl World {
             if self.options.trace {
                 self.trace(&event);
             }
-            self.handle(event)?;
+            self.handle(order, event)?;
         }
         Ok(())
     }
 
-    fn handle(&mut self, event: Event) -> Step {
+    fn handle(&mut self, order: u64, mut event: Event) -> Step {
         if let Some((hub, until)) = self.stalled(&event) {
             if self.options.trace {
                 self.trace_line(format_args!("{hub} stands still"));
             }
-            let event = match event {
-                Event::Packet {
-                    hub,
-                    link,
-                    bytes,
-                    flaw,
-                    ..
-                } => Event::Packet {
-                    hub,
-                    link,
-                    bytes,
-                    flaw,
-                    run: Some(self.hubs[hub].run),
-                },
-                other => other,
-            };
-            self.at(until, event);
+            if let Event::Packet(travel) = &mut event {
+                travel.run = Some(self.hubs[hub].run);
+            }
+            // In its old place among those of one moment: messages do not overtake each other.
+            self.push(until, order, event);
             return Ok(());
         }
         match event {
             Event::Start { hub, run } => self.start(hub, run),
-            Event::Packet {
-                hub,
-                link,
-                bytes,
-                flaw,
-                run,
-            } => {
-                if flaw == Flaw::None && !is_hello(&bytes) {
+            Event::Packet(travel) => {
+                if travel.flaw == Flaw::None && !is_hello(&travel.bytes) {
                     self.in_flight -= 1;
                 }
-                if run.is_none_or(|run| run == self.hubs[hub].run) {
-                    self.packet(hub, link, &bytes, flaw)
+                if travel
+                    .run
+                    .is_none_or(|run| run == self.hubs[travel.hub].run)
+                {
+                    self.packet(*travel)
                 } else {
                     Ok(())
                 }
@@ -228,7 +233,7 @@ impl World {
                 slot,
                 message,
             } => {
-                self.in_flight -= 1;
+                self.in_flight -= u64::from(!message.is_hello());
                 self.core_message(hub, run, slot, message)
             }
             Event::Wake { hub, run, slot } => self.wake(hub, run, slot),
@@ -250,20 +255,25 @@ impl World {
         }
     }
 
-    /// The hub of an event that stands still, and until when.
+    /// The hub of an event that stands still, or whose core does, and until when.
     fn stalled(&self, event: &Event) -> Option<(usize, u64)> {
-        let hub = match event {
-            Event::Packet { hub, .. }
-            | Event::Core { hub, .. }
-            | Event::Wake { hub, .. }
-            | Event::Flush { hub, .. } => *hub,
+        let (hub, slot) = match event {
+            Event::Packet(travel) => (travel.hub, None),
+            Event::Core { hub, slot, .. }
+            | Event::Wake { hub, slot, .. }
+            | Event::Flush { hub, slot, .. } => (*hub, Some(*slot)),
             _ => return None,
         };
-        let until = self.hubs[hub].stalled_until;
+        let until = self.hubs[hub].awake_at(slot);
         (until > self.now).then_some((hub, until))
     }
 
     fn at(&mut self, at: u64, event: Event) {
+        self.scheduled += 1;
+        self.push(at, self.scheduled, event);
+    }
+
+    fn push(&mut self, at: u64, order: u64, event: Event) {
         let position = if let Some(position) = self.vacant.pop() {
             self.events[position] = Some(event);
             position
@@ -271,9 +281,7 @@ impl World {
             self.events.push(Some(event));
             self.events.len() - 1
         };
-        self.scheduled += 1;
-        self.heap
-            .push(Reverse((at.max(self.now), self.scheduled, position)));
+        self.heap.push(Reverse((at.max(self.now), order, position)));
     }
 
     fn fail<T>(&self, (check, detail): (Check, String)) -> Result<T, Failure> {
@@ -286,6 +294,24 @@ impl World {
 
     pub(crate) fn options(&self) -> Options {
         self.options
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Whether it was found quiet, and is watched.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet_since.is_some()
+    }
+
+    pub(crate) fn run_of(&self, hub: usize) -> u32 {
+        self.hubs[hub].run
+    }
+
+    /// Enters a write in the ledger.
+    pub(crate) fn believe(&mut self, chain: usize, write: Write) {
+        self.ledger.note(chain, write);
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -304,24 +330,18 @@ impl World {
         self.hubs[self.hubs[hub].neighbour(dcs).hub].id
     }
 
-    /// Sends a packet past the checks.
-    pub(crate) fn carry_back(&mut self, hub: usize, dcs: DcsIndex, bytes: &[u8]) {
-        let neighbour = self.hubs[hub].neighbour(dcs);
-        self.carry(neighbour.link, neighbour.forth, bytes);
-    }
-
     fn is_running(&self, hub: usize, run: u32) -> bool {
         self.hubs[hub].run == run && self.hubs[hub].cores.is_some()
     }
 
-    fn cores(&mut self, hub: usize) -> &mut Cores {
+    pub(crate) fn cores(&mut self, hub: usize) -> &mut Cores {
         self.hubs[hub]
             .cores
             .as_mut()
             .expect("only running hubs have work")
     }
 
-    fn clocks(&self, hub: usize) -> Now {
+    pub(crate) fn clocks(&self, hub: usize) -> Now {
         self.hubs[hub].clocks(self.now)
     }
 
@@ -330,12 +350,13 @@ impl World {
         if this.run != run || this.cores.is_some() || this.gone {
             return Ok(());
         }
-        this.start(&self.plan, hub, self.now, &mut self.hub_seeds);
+        this.start(&self.plan, hub, self.now);
         let clocks = self.clocks(hub);
         let links = self.cores(hub).setup.links.len();
         for link in (0..).map(LinkIndex).take(links) {
             self.cores(hub).control.handle_link(clocks, link, true);
         }
+        self.skip_hold(hub);
         (0..self.cores(hub).slots()).try_for_each(|slot| self.drain(hub, slot))
     }
 
@@ -348,6 +369,47 @@ impl World {
     }
 }
 
-fn is_hello(bytes: &[u8]) -> bool {
-    bytes.get(1) == Some(&MessageType::Hello.code())
+impl World {
+    /// The chain of some record of hub 0 that lives for ever.
+    pub(crate) fn live_chain(&self) -> Option<usize> {
+        (0..self.hubs[0].shards()).find_map(|shard| {
+            let mut from = 0;
+            while let Some((next, found)) = self.entry_at(0, shard, 0, from) {
+                from = next;
+                let (chain, seen) = found?;
+                let own = chain % self.hubs.len() == 0;
+                if own && !seen.withdrawn && seen.expires.is_none() {
+                    return Some(chain);
+                }
+            }
+            None
+        })
+    }
+
+    /// The hub with this id.
+    fn hub_of(&self, id: &[u8]) -> Option<usize> {
+        self.hubs.iter().position(|hub| hub.id.as_bytes() == id)
+    }
+
+    /// The first entry of a shard from position `from` on, with its chain when anybody can have
+    /// written it, and where to go on.
+    fn entry_at(
+        &self,
+        hub: usize,
+        shard: usize,
+        instance: usize,
+        from: u32,
+    ) -> Option<(u32, Option<(usize, Seen<'_>)>)> {
+        let cores = self.hubs[hub].cores.as_ref()?;
+        let store = cores.shards[shard].store(instance_index(instance));
+        let (next, id) = store.scan_next(from)?;
+        let entry = store.entry(id);
+        let key = self.keys.number(instance, entry.key);
+        let originator = self.hub_of(entry.originator);
+        let chain = key
+            .zip(originator)
+            .and_then(|(key, originator)| client::chain(&self.plan, instance, key, originator));
+        let is_kv = self.plan.instances[instance].is_kv;
+        Some((next, chain.map(|chain| (chain, cores.see(&entry, is_kv)))))
+    }
 }

@@ -3,38 +3,45 @@
 
 use scsp_sim::{Check, Options, Plan, Sabotage, Scenario, Topology, run};
 
-/// The check that notices `sabotage` first, by seed.
-fn noticed(sabotage: Sabotage) -> Vec<Option<Check>> {
-    let play = |seed| {
-        let plan = Plan::new(seed, Some(Topology::Mesh), Some(Scenario::Chaos)).without_faults();
-        let options = Options {
-            trace: false,
-            sabotage: Some(sabotage),
-        };
-        run(plan, options).1.err().map(|failure| failure.check)
-    };
-    (0..10).map(play).collect()
+/// The worlds in which a rule is broken: three hubs or more, so that records are sent on.
+fn worlds(scenario: Scenario) -> impl Iterator<Item = Plan> {
+    let plan = move |seed| Plan::new(seed, Some(Topology::Mesh), Some(scenario));
+    (0..).map(plan).filter(|plan| plan.hubs_len() > 2).take(6)
 }
 
-/// Most seeds notice, and all of those for one of the right reasons.
-fn assert_noticed(sabotage: Sabotage, reasons: &[Check]) {
-    let noticed = noticed(sabotage);
+/// The check that notices `sabotage` first, by world.
+fn noticed(sabotage: Sabotage, worlds: impl Iterator<Item = Plan>) -> Vec<Option<Check>> {
+    let options = Options {
+        trace: false,
+        sabotage: Some(sabotage),
+    };
+    worlds
+        .map(|plan| run(plan, options).1.err().map(|failure| failure.check))
+        .collect()
+}
+
+/// Most worlds notice, and all of those for one of the right reasons.
+fn assert_reasons(sabotage: Sabotage, noticed: &[Option<Check>], reasons: &[Check]) {
     let hits = noticed.iter().flatten().count();
-    assert!(hits >= 7, "{sabotage:?}: {noticed:?}");
+    assert!(hits >= 4, "{sabotage:?}: {noticed:?}");
+    let is_right = |check: &Check| reasons.contains(check);
     assert!(
-        noticed
-            .iter()
-            .flatten()
-            .all(|check| reasons.contains(check)),
-        "{noticed:?}"
+        noticed.iter().flatten().all(is_right),
+        "{sabotage:?}: {noticed:?}"
     );
+}
+
+/// It is noticed in worlds without any fault.
+fn assert_noticed(sabotage: Sabotage, reasons: &[Check]) {
+    let worlds = worlds(Scenario::Chaos).map(Plan::without_faults);
+    assert_reasons(sabotage, &noticed(sabotage, worlds), reasons);
 }
 
 /// Goal: without sabotage the same worlds pass.
 #[test]
 fn nothing_to_notice() {
-    for seed in 0..10 {
-        let plan = Plan::new(seed, Some(Topology::Mesh), Some(Scenario::Chaos)).without_faults();
+    for plan in worlds(Scenario::Chaos).map(Plan::without_faults) {
+        let seed = plan.seed;
         let (_, result) = run(plan, Options::default());
         assert!(result.is_ok(), "seed {seed}: {result:?}");
     }
@@ -43,10 +50,8 @@ fn nothing_to_notice() {
 /// Goal: a record that was acknowledged and dropped makes hubs differ.
 #[test]
 fn swallowed_records() {
-    assert_noticed(
-        Sabotage::SwallowedRecords,
-        &[Check::Divergence, Check::LostWrite],
-    );
+    let reasons = [Check::Divergence, Check::LostWrite, Check::Resurrection];
+    assert_noticed(Sabotage::SwallowedRecords, &reasons);
 }
 
 /// Goal: a hub that takes no part in alignment keeps the group from coming to rest.
@@ -55,10 +60,34 @@ fn muted_alignment() {
     assert_noticed(Sabotage::MutedAlignment, &[Check::Liveness]);
 }
 
+/// Goal: H-03, a hub that stops sending Hellos is noticed.
+#[test]
+fn h_03_muted_hello() {
+    assert_noticed(Sabotage::MutedHello, &[Check::HelloGap]);
+}
+
 /// Goal: CSU-16, a record without hops left is not sent.
 #[test]
 fn csu_16_spent_hops() {
     assert_noticed(Sabotage::SpentHops, &[Check::HopCount]);
+}
+
+/// Goal: CSU-16, hop counts do not grow on the way.
+#[test]
+fn csu_16_renewed_hops() {
+    assert_noticed(Sabotage::RenewedHops, &[Check::HopCount]);
+}
+
+/// Goal: CSU-07, what is sent is what is held.
+#[test]
+fn csu_07_stale_record() {
+    assert_noticed(Sabotage::StaleRecord, &[Check::Stale]);
+}
+
+/// Goal: K-03, lives do not grow on the way.
+#[test]
+fn k_03_renewed_life() {
+    assert_noticed(Sabotage::RenewedLife, &[Check::Life]);
 }
 
 /// Goal: CSU-01, no CSU message goes out during negotiation.
@@ -73,6 +102,14 @@ fn ca_07_second_ca() {
     assert_noticed(Sabotage::SecondCa, &[Check::CaOutstanding]);
 }
 
+/// Goal: CA-19, a second CSUS does not go out before the first is answered.
+#[test]
+fn ca_19_second_csus() {
+    let worlds = worlds(Scenario::RestartStorm);
+    let noticed = noticed(Sabotage::SecondCsus, worlds);
+    assert_reasons(Sabotage::SecondCsus, &noticed, &[Check::CsusOutstanding]);
+}
+
 /// Goal: nothing but Hellos goes out before Bidirectional.
 #[test]
 fn h_12_early_ca() {
@@ -85,8 +122,80 @@ fn w_03_damaged_packet() {
     assert_noticed(Sabotage::DamagedPacket, &[Check::Packet]);
 }
 
+/// Goal: W-03, damage that a checksum does not show is noticed by the world.
+#[test]
+fn w_03_repaired_damage() {
+    let harsh = worlds(Scenario::Chaos).map(|plan| plan.without_faults().on_bad_links());
+    let noticed = noticed(Sabotage::RepairedDamage, harsh);
+    assert_reasons(Sabotage::RepairedDamage, &noticed, &[Check::Damage]);
+}
+
+/// Goal: D-14, packets of several records keep the limit of their link.
+#[test]
+fn d_14_oversized_packet() {
+    let narrow = worlds(Scenario::HeavyLoss).map(Plan::without_faults);
+    let noticed = noticed(Sabotage::OversizedPacket, narrow);
+    assert_reasons(Sabotage::OversizedPacket, &noticed, &[Check::Packet]);
+}
+
+/// Goal: CSU-03, an entry that goes backwards is noticed.
+#[test]
+fn csu_03_rewound_entry() {
+    assert_noticed(Sabotage::RewoundEntry, &[Check::Sequence]);
+}
+
+/// Goal: CSU-07, a queue that holds an entry twice is noticed.
+#[test]
+fn csu_07_endless_queue() {
+    assert_noticed(Sabotage::EndlessQueue, &[Check::QueueLen]);
+}
+
+/// Goal: a core that wants to be called again and again at one moment is noticed.
+#[test]
+fn restless_timer() {
+    assert_noticed(Sabotage::RestlessTimer, &[Check::Spin, Check::Restless]);
+}
+
+/// Goal: a hub that stores something else than its client said is noticed.
+#[test]
+fn wrong_value() {
+    assert_noticed(Sabotage::WrongValue, &[Check::Client]);
+}
+
+/// Goal: D-09, a hub that writes again before it can have heard what it wrote is noticed.
+#[test]
+fn d_09_skipped_hold() {
+    let noticed = noticed(Sabotage::SkippedHold, worlds(Scenario::RestartStorm));
+    assert_reasons(Sabotage::SkippedHold, &noticed, &[Check::Forgotten]);
+}
+
+/// Goal: quiet means quiet: more Hellos than the interval asks for are noticed.
+#[test]
+fn repeated_hello() {
+    assert_noticed(Sabotage::RepeatedHello, &[Check::Restless]);
+}
+
+/// Goal: quiet means quiet: anything but a Hello is noticed.
+#[test]
+fn late_reply() {
+    assert_noticed(Sabotage::LateReply, &[Check::Restless]);
+}
+
 /// Goal: an acknowledged write that no hub holds is missed.
 #[test]
 fn forgotten_write() {
     assert_noticed(Sabotage::ForgottenWrite, &[Check::LostWrite]);
+}
+
+/// Goal: what lives though its delete was acknowledged is noticed.
+#[test]
+fn forgotten_delete() {
+    let reasons = [Check::Resurrection, Check::LostWrite];
+    assert_noticed(Sabotage::ForgottenDelete, &reasons);
+}
+
+/// Goal: a panic of a core is a failure with a seed, and ends nothing else.
+#[test]
+fn panics_are_failures() {
+    assert_noticed(Sabotage::Panic, &[Check::Panic]);
 }

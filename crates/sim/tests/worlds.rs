@@ -1,6 +1,6 @@
 //! Seeds of every topology and scenario, and that a seed always plays the same.
 
-use scsp_sim::{Options, Plan, Scenario, Topology, run, shrink};
+use scsp_sim::{Check, Options, Plan, Sabotage, Scenario, Topology, run, shrink, shrink_with};
 
 /// Runs seeds and names the first that fails.
 fn pass(seeds: std::ops::Range<u64>, topology: Option<Topology>, scenario: Option<Scenario>) {
@@ -36,6 +36,12 @@ fn seeds_in_a_star() {
 #[test]
 fn seeds_in_a_mesh() {
     pass(300..330, Some(Topology::Mesh), None);
+}
+
+/// Goal: the same where trees have further links.
+#[test]
+fn seeds_in_random_graphs() {
+    pass(450..480, Some(Topology::Random), None);
 }
 
 /// Goal: the same in random trees.
@@ -105,5 +111,19 @@ fn plans_are_data() {
         plan.with_faults(|fault| fault != 0).faults_len(),
         plan.faults_len() - 1
     );
-    assert_eq!(shrink(&plan).faults_len(), plan.faults_len());
+    assert!(shrink(&plan).is_none());
+}
+
+/// Goal: what a failure does not need is left out: a hub that panics in any case needs no fault.
+#[test]
+fn failing_plans_are_shrunk() {
+    let plan = Plan::new(3, None, Some(Scenario::RestartStorm));
+    let options = Options {
+        trace: false,
+        sabotage: Some(Sabotage::Panic),
+    };
+    let shrunk = shrink_with(&plan, options).expect("it fails");
+    assert_eq!(shrunk.plan.faults_len(), 0);
+    assert_eq!(shrunk.failure.check, Check::Panic);
+    assert!(shrunk.is_minimal && shrunk.plan.schedule().is_empty());
 }

@@ -1,8 +1,11 @@
 //! The faults of a plan.
 
-use crate::link::Quality;
-use crate::plan::{MS, Plan, SEC, Scenario};
 use crate::rng::Rng;
+
+use super::{MS, Plan, Quality, SEC, Scenario};
+
+/// How long hubs and cores stand still.
+const STALLS: [u64; 4] = [50 * MS, 500 * MS, 3 * SEC, 10 * SEC];
 
 /// A fault and its moment.
 #[derive(Clone, Debug)]
@@ -14,20 +17,22 @@ pub(crate) struct Fault {
 /// What goes wrong, and for how long.
 #[derive(Clone, Debug)]
 pub(crate) enum FaultKind {
-    /// One direction of a link gets worse.
+    /// One way of a link gets worse; its ends are positions among the link's members.
     Degrade {
         link: usize,
-        forth: bool,
+        from: usize,
+        to: usize,
         quality: Quality,
         lasts: u64,
     },
-    /// One direction of a link passes nothing.
+    /// One way of a link passes nothing; `None`: for good.
     OneWay {
         link: usize,
-        forth: bool,
-        lasts: u64,
+        from: usize,
+        to: usize,
+        lasts: Option<u64>,
     },
-    /// Both directions of a link pass nothing.
+    /// A link passes nothing.
     Cut { link: usize, lasts: u64 },
     /// Nothing passes between the hubs of `side` (a bit set) and the others.
     Partition { side: u32, lasts: u64 },
@@ -35,29 +40,28 @@ pub(crate) enum FaultKind {
     Crash { hub: usize, down: Option<u64> },
     /// The hub's process stands still; what comes meanwhile waits.
     Stall { hub: usize, lasts: u64 },
+    /// One core of a hub stands still while the others go on: slot 0 is `Control`.
+    SlowCore { hub: usize, slot: usize, lasts: u64 },
     /// A hub learns that a link is down, and later that it is up again (H-02).
-    Carrier {
-        hub: usize,
-        neighbour: usize,
-        lasts: u64,
-    },
+    Carrier { hub: usize, link: usize, lasts: u64 },
     /// The operator resets a neighbour.
     Clear { hub: usize, neighbour: usize },
     /// A packet with a right checksum and a wrong inside arrives (D-02).
-    Malformed { link: usize, forth: bool },
+    Malformed { link: usize, from: usize, to: usize },
     /// The wall clock of a hub is set.
     ClockStep { hub: usize, by_ms: i64 },
 }
 
 impl FaultKind {
     /// Names of all kinds, in the order of [`index`](Self::index).
-    pub(crate) const LABELS: [&'static str; 10] = [
+    pub(crate) const LABELS: [&'static str; 11] = [
         "degraded",
         "one-way",
         "cut",
         "partition",
         "crash",
         "stall",
+        "slow-core",
         "carrier",
         "clear",
         "malformed",
@@ -72,23 +76,25 @@ impl FaultKind {
             Self::Partition { .. } => 3,
             Self::Crash { .. } => 4,
             Self::Stall { .. } => 5,
-            Self::Carrier { .. } => 6,
-            Self::Clear { .. } => 7,
-            Self::Malformed { .. } => 8,
-            Self::ClockStep { .. } => 9,
+            Self::SlowCore { .. } => 6,
+            Self::Carrier { .. } => 7,
+            Self::Clear { .. } => 8,
+            Self::Malformed { .. } => 9,
+            Self::ClockStep { .. } => 10,
         }
     }
 
     /// How long it lasts, for those that end by themselves.
     pub(crate) const fn lasts(&self) -> Option<u64> {
         match self {
+            Self::OneWay { lasts, .. } => *lasts,
             Self::Degrade { lasts, .. }
-            | Self::OneWay { lasts, .. }
             | Self::Cut { lasts, .. }
             | Self::Partition { lasts, .. }
             | Self::Carrier { lasts, .. } => Some(*lasts),
             Self::Crash { .. }
             | Self::Stall { .. }
+            | Self::SlowCore { .. }
             | Self::Clear { .. }
             | Self::Malformed { .. }
             | Self::ClockStep { .. } => None,
@@ -105,13 +111,30 @@ pub(super) fn transit_max(faults: &[Fault], base: Quality) -> u64 {
     degraded.chain([base.transit_max()]).max().unwrap_or(0)
 }
 
-/// Time that hubs stand still in all.
+/// Time that hubs and cores stand still in all.
 pub(super) fn stalled(faults: &[Fault]) -> u64 {
     let stalls = faults.iter().map(|fault| match fault.kind {
-        FaultKind::Stall { lasts, .. } => lasts,
+        FaultKind::Stall { lasts, .. } | FaultKind::SlowCore { lasts, .. } => lasts,
         _ => 0,
     });
     stalls.sum()
+}
+
+/// When the last of those faults ends that do not end with the others.
+pub(super) fn end(plan: &Plan) -> u64 {
+    let stalled = stalled(&plan.faults);
+    let ends = plan.faults.iter().map(|fault| {
+        let lasts = match fault.kind {
+            FaultKind::Crash { down, .. } => {
+                down.map_or(0, |down| down + plan.transit_max() + stalled)
+            }
+            FaultKind::Stall { .. } | FaultKind::SlowCore { .. } => stalled,
+            FaultKind::Carrier { lasts, .. } => lasts + stalled,
+            _ => 0,
+        };
+        fault.at + lasts
+    });
+    ends.max().unwrap_or(0)
 }
 
 /// Faults of the plan's scenario, in no order.
@@ -174,7 +197,9 @@ pub(super) fn make(plan: &Plan, rng: &mut Rng) -> Vec<Fault> {
         }
         Scenario::Skew => {
             for _ in 0..rng.below(4) {
-                let by_ms = i64::try_from(rng.below(20_001)).expect("small") - 10_000;
+                let most = rng.pick(&[10_000, 10_000, 3_600_000]);
+                let by_ms = i64::try_from(rng.below(2 * most + 1)).expect("small");
+                let by_ms = by_ms - i64::try_from(most).expect("small");
                 let kind = FaultKind::ClockStep {
                     hub: rng.index(hubs),
                     by_ms,
@@ -191,7 +216,7 @@ pub(super) fn make(plan: &Plan, rng: &mut Rng) -> Vec<Fault> {
 
 /// A random non-empty set of hubs.
 fn side(hubs: usize, rng: &mut Rng) -> u32 {
-    u32::try_from(rng.between(1, (1 << hubs) - 1)).expect("at most 7 hubs")
+    u32::try_from(rng.between(1, (1 << hubs) - 1)).expect("few hubs")
 }
 
 /// Mostly a hub without which the others stay connected.
@@ -203,7 +228,7 @@ fn dispensable(plan: &Plan, rng: &mut Rng) -> usize {
     }
     let fits = |gone: &usize| {
         let alive = |hub: usize| hub != *gone;
-        crate::check::components(hubs, &plan.links, alive).len() <= 1
+        super::components(hubs, &plan.pairs(), alive).len() <= 1
     };
     (0..hubs)
         .map(|step| (start + step) % hubs)
@@ -222,21 +247,29 @@ fn any(plan: &Plan, rng: &mut Rng) -> FaultKind {
         return crash(rng);
     }
     let link = rng.index(plan.links.len());
-    let forth = rng.chance(500);
-    let degree = plan
-        .links
-        .iter()
-        .filter(|(a, b)| *a == hub || *b == hub)
-        .count();
-    let neighbour = rng.index(degree.max(1));
-    match rng.below(20) {
+    let members = plan.links[link].members.len();
+    let from = rng.index(members);
+    let to = (from + 1 + rng.index(members - 1)) % members;
+    let degree = |hub| {
+        let all = plan.links.iter();
+        all.filter(|link| link.members.contains(&hub)).count()
+    };
+    let port = rng.index(degree(hub).max(1));
+    let neighbour = rng.index(plan.neighbours_len(hub).max(1));
+    match rng.below(22) {
         0..4 => FaultKind::Degrade {
             link,
-            forth,
+            from,
+            to,
             quality: worse(rng),
             lasts,
         },
-        4..7 => FaultKind::OneWay { link, forth, lasts },
+        4..7 => FaultKind::OneWay {
+            link,
+            from,
+            to,
+            lasts: (!rng.chance(80)).then_some(lasts),
+        },
         7..9 => FaultKind::Cut { link, lasts },
         9..11 => FaultKind::Partition {
             side: side(plan.hubs.len(), rng),
@@ -245,15 +278,20 @@ fn any(plan: &Plan, rng: &mut Rng) -> FaultKind {
         11..15 => crash(rng),
         15 => FaultKind::Stall {
             hub,
-            lasts: rng.pick(&[50 * MS, 500 * MS, 3 * SEC, 10 * SEC]),
+            lasts: rng.pick(&STALLS),
         },
-        16 => FaultKind::Carrier {
+        16..18 => FaultKind::SlowCore {
             hub,
-            neighbour,
+            slot: rng.index(1 + usize::from(plan.hubs[hub].shards)),
+            lasts: rng.pick(&STALLS),
+        },
+        18 => FaultKind::Carrier {
+            hub,
+            link: port,
             lasts,
         },
-        17 => FaultKind::Clear { hub, neighbour },
-        18 => FaultKind::Malformed { link, forth },
+        19 => FaultKind::Clear { hub, neighbour },
+        20 => FaultKind::Malformed { link, from, to },
         _ => FaultKind::ClockStep {
             hub,
             by_ms: i64::try_from(rng.below(41)).expect("small") - 20,

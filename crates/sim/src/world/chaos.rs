@@ -1,14 +1,14 @@
 //! Faults coming and going.
 
-use scsp_engine::{DcsIndex, InstanceIndex, LinkIndex};
+use scsp_engine::{DcsIndex, LinkIndex};
 use scsp_wire::checksum;
 
 use crate::client;
+use crate::hub::instance_index;
 use crate::link::Flaw;
 use crate::plan::{FaultKind, MS};
-use crate::sabotage::Sabotage;
 
-use super::{Event, Step, World};
+use super::{Event, Step, Travel, World};
 
 /// Where the start of extensions stands in every packet.
 const EXTENSIONS_FIELD: std::ops::Range<usize> = 6..8;
@@ -26,24 +26,29 @@ impl World {
         match kind {
             FaultKind::Degrade {
                 link,
-                forth,
+                from,
+                to,
                 quality,
                 ..
+            } => self.links[link].way_mut(from, to).quality = quality,
+            FaultKind::OneWay {
+                link,
+                from,
+                to,
+                lasts,
             } => {
-                self.links[link].direction_mut(forth).quality = quality;
-            }
-            FaultKind::OneWay { link, forth, .. } => {
-                self.links[link].direction_mut(forth).blocked += 1;
+                let way = self.links[link].way_mut(from, to);
+                way.blocked += 1;
+                way.dead |= lasts.is_none();
             }
             FaultKind::Cut { link, .. } => self.block(|at, _| at == link, true),
             FaultKind::Partition { side, .. } => self.block(|_, ends| parted(side, ends), true),
             FaultKind::Crash { hub, down } => self.crash(hub, down),
             FaultKind::Stall { hub, lasts } => self.stall(hub, lasts),
-            FaultKind::Carrier { hub, neighbour, .. } => {
-                return self.carrier(hub, neighbour, false);
-            }
+            FaultKind::SlowCore { hub, slot, lasts } => self.slow_down(hub, slot, lasts),
+            FaultKind::Carrier { hub, link, .. } => return self.carrier(hub, link, false),
             FaultKind::Clear { hub, neighbour } => return self.clear(hub, neighbour),
-            FaultKind::Malformed { link, forth } => self.malformed(link, forth),
+            FaultKind::Malformed { link, from, to } => self.malformed(link, from, to),
             FaultKind::ClockStep { hub, by_ms } => self.hubs[hub].clock_offset_ms += by_ms,
         }
         Ok(())
@@ -55,18 +60,18 @@ impl World {
             return Ok(());
         }
         match *kind {
-            FaultKind::Degrade { link, forth, .. } => {
-                self.links[link].direction_mut(forth).quality = self.plan.quality;
+            FaultKind::Degrade { link, from, to, .. } => {
+                self.links[link].way_mut(from, to).quality = self.plan.quality;
             }
-            FaultKind::OneWay { link, forth, .. } => {
-                self.links[link].direction_mut(forth).blocked -= 1;
+            FaultKind::OneWay { link, from, to, .. } => {
+                self.links[link].way_mut(from, to).blocked -= 1;
             }
             FaultKind::Cut { link, .. } => self.block(|at, _| at == link, false),
             FaultKind::Partition { side, .. } => self.block(|_, ends| parted(side, ends), false),
-            FaultKind::Carrier { hub, neighbour, .. } => {
-                let until = self.hubs[hub].stalled_until;
+            FaultKind::Carrier { hub, link, .. } => {
+                let until = self.hubs[hub].awake_at(Some(0));
                 if until <= self.now {
-                    return self.carrier(hub, neighbour, true);
+                    return self.carrier(hub, link, true);
                 }
                 self.at(until, Event::FaultEnd { fault });
             }
@@ -86,20 +91,15 @@ impl World {
         for link in &mut self.links {
             link.heal();
         }
-        if self.options.sabotage == Some(Sabotage::ForgottenWrite) {
-            self.forget_write();
-        }
+        self.forget();
     }
 
+    /// Outages of the ways, given by link and the hubs at its ends, that `hits` picks.
     fn block(&mut self, hits: impl Fn(usize, (usize, usize)) -> bool, on: bool) {
         for (position, link) in self.links.iter_mut().enumerate() {
-            if hits(position, link.ends) {
-                for direction in &mut link.directions {
-                    direction.blocked = if on {
-                        direction.blocked + 1
-                    } else {
-                        direction.blocked - 1
-                    };
+            for (from, to, way) in link.ways_mut() {
+                if hits(position, (from, to)) {
+                    way.blocked = if on { way.blocked + 1 } else { way.blocked - 1 };
                 }
             }
         }
@@ -136,11 +136,11 @@ impl World {
             return;
         }
         let is_kv = self.plan.instances[instance].is_kv;
-        let at = InstanceIndex(u16::try_from(instance).expect("at most two"));
-        let octets = client::key_octets(is_kv, key);
+        let at = instance_index(instance);
+        let octets = self.keys.octets(instance, key);
         let id = self.hubs[originator].id;
         let held = self.hubs.iter().filter_map(|hub| {
-            let seen = hub.cores.as_ref()?.find(at, &octets, id.as_bytes())?;
+            let seen = hub.cores.as_ref()?.find(at, octets, id.as_bytes())?;
             self.ledger.identify(chain, is_kv, &seen)
         });
         let survivor = held.max();
@@ -150,24 +150,45 @@ impl World {
     fn stall(&mut self, hub: usize, lasts: u64) {
         let until = self.hubs[hub].stalled_until.max(self.now + lasts);
         self.hubs[hub].stalled_until = until;
-        for watch in &mut self.hubs[hub].watches {
-            watch.hello_sent_at = None;
+        self.hubs[hub].lags_by(self.now, until, lasts);
+        self.pause_hellos(hub, until);
+    }
+
+    fn slow_down(&mut self, hub: usize, slot: usize, lasts: u64) {
+        let (now, is_control) = (self.now, slot == 0);
+        let this = &mut self.hubs[hub];
+        let Some(cores) = &mut this.cores else {
+            return;
+        };
+        let until = cores.slow_until[slot].max(now + lasts);
+        cores.slow_until[slot] = until;
+        this.lags_by(now, until, lasts);
+        if is_control {
+            self.pause_hellos(hub, until);
         }
     }
 
-    /// A hub's link to a neighbour goes down or comes up (H-02).
-    fn carrier(&mut self, hub: usize, neighbour: usize, up: bool) -> Step {
-        let dcs = self.dcs_of(hub, neighbour);
-        if dcs.is_empty() {
+    fn pause_hellos(&mut self, hub: usize, until: u64) {
+        let until = self.hubs[hub].local(until);
+        for watch in &mut self.hubs[hub].watches {
+            watch.pause_hellos(until);
+        }
+    }
+
+    /// A link of a hub goes down or comes up (H-02).
+    fn carrier(&mut self, hub: usize, port: usize, up: bool) -> Step {
+        if !self.is_awake(hub) || port >= self.hubs[hub].ports.len() {
             return Ok(());
         }
-        for dcs in dcs {
-            self.hubs[hub].watches[dcs.index()].hello_sent_at = None;
-        }
         let clocks = self.clocks(hub);
-        let link = LinkIndex(u16::try_from(neighbour).expect("few"));
+        let link = LinkIndex(u16::try_from(port).expect("few"));
         self.cores(hub).control.handle_link(clocks, link, up);
         self.drain(hub, 0)
+    }
+
+    /// Whether the hub runs and its `Control` does not stand still.
+    fn is_awake(&self, hub: usize) -> bool {
+        self.hubs[hub].cores.is_some() && self.hubs[hub].awake_at(Some(0)) <= self.now
     }
 
     fn clear(&mut self, hub: usize, neighbour: usize) -> Step {
@@ -182,8 +203,7 @@ impl World {
     /// The DCSs of a neighbour, none while the hub does not run or stands still.
     fn dcs_of(&self, hub: usize, neighbour: usize) -> Vec<DcsIndex> {
         let this = &self.hubs[hub];
-        let awake = this.cores.is_some() && this.stalled_until <= self.now;
-        let runs = awake && neighbour < this.neighbours.len();
+        let runs = self.is_awake(hub) && neighbour < this.neighbours.len();
         let instances = if runs { self.plan.instances.len() } else { 0 };
         (0..instances)
             .map(|instance| this.dcs(instance, neighbour))
@@ -191,9 +211,9 @@ impl World {
     }
 
     /// A CSUS whose extensions start where none can: whole, but malformed beyond its common part.
-    fn malformed(&mut self, link: usize, forth: bool) {
-        let (a, b) = self.links[link].ends;
-        let (from, to) = if forth { (a, b) } else { (b, a) };
+    fn malformed(&mut self, link: usize, from: usize, to: usize) {
+        let members = &self.links[link].members;
+        let (from, to) = (members[from], members[to]);
         let Some(cores) = &self.hubs[from].cores else {
             return;
         };
@@ -211,15 +231,16 @@ impl World {
         bytes[EXTENSIONS_FIELD].copy_from_slice(&3_u16.to_be_bytes());
         checksum::seal(bytes);
         self.in_flight += 1;
-        let bytes = bytes.to_vec();
-        let event = Event::Packet {
+        let travel = Travel {
             hub: to,
             link,
-            bytes,
+            from,
+            bytes: bytes.to_vec(),
             flaw: Flaw::None,
             run: None,
+            shard: None,
         };
-        self.at(self.now + MS, event);
+        self.at(self.now + MS, Event::Packet(Box::new(travel)));
     }
 }
 

@@ -1,16 +1,17 @@
 //! What comes to the cores: packets, messages of other cores, deadlines.
 
 use scsp_engine::message::BatchKind;
-use scsp_engine::{InstanceIndex, ToShard, shard};
-use scsp_wire::{Envelope, Message, Record};
+use scsp_engine::{DcsIndex, ToShard, shard};
+use scsp_profile::KvBody;
+use scsp_wire::{Envelope, Message, Record, Summary};
 
 use crate::client;
-use crate::hub::{CoreMessage, Cores};
+use crate::hub::{CoreMessage, Cores, Seen, instance_index};
 use crate::link::Flaw;
-use crate::plan::SEC;
+use crate::plan::{MS, SEC};
 use crate::report::Check;
 
-use super::{Step, World};
+use super::{Event, Step, Travel, World, is_hello};
 
 /// Timer calls of one hub per [`SPIN_WINDOW`] that no work explains.
 const WAKES_MAX: u64 = 20_000;
@@ -18,24 +19,27 @@ const SPIN_WINDOW: u64 = SEC / 10;
 
 impl World {
     /// A packet arrives at a hub, whose kernel hands it to some worker.
-    pub(super) fn packet(&mut self, hub: usize, link: usize, bytes: &[u8], flaw: Flaw) -> Step {
+    pub(super) fn packet(&mut self, travel: Travel) -> Step {
+        let Travel {
+            hub, link, from, ..
+        } = travel;
         let this = &self.hubs[hub];
-        let (Some(cores), Some(position)) = (&this.cores, this.position(link)) else {
+        let (Some(cores), Some(position)) = (&this.cores, this.position(link, from)) else {
             return Ok(());
         };
         let shards = cores.shards.len();
-        let envelope = match Envelope::parse(bytes) {
+        let envelope = match Envelope::parse(&travel.bytes) {
             Ok(envelope) => envelope,
-            Err(error) if flaw == Flaw::None => {
+            Err(error) if travel.flaw == Flaw::None => {
                 return self.fail((Check::Packet, format!("{error:?} in what arrived whole")));
             }
             Err(error) => {
-                let shard = self.schedule.index(shards);
+                let shard = self.hubs[hub].schedule.index(shards);
                 self.cores(hub).shards[shard].drop_packet(shard::Drop::Malformed(error));
                 return Ok(());
             }
         };
-        match flaw {
+        match travel.flaw {
             Flaw::None => {}
             Flaw::SizeDamaged => return Ok(()),
             Flaw::Damaged => return self.fail((Check::Damage, format!("{:?}", envelope.bytes()))),
@@ -44,34 +48,57 @@ impl World {
             return Ok(());
         };
         let dcs = this.dcs(instance, position);
-        self.stats.fold_bytes(bytes);
         let message = envelope.open().ok();
+        let shard = match travel.shard {
+            Some(shard) => shard,
+            None => self.steer(hub, shards, message.as_ref()),
+        };
+        let until = self.cores(hub).slow_until[1 + shard];
+        if until > self.now {
+            let (run, shard) = (Some(self.hubs[hub].run), Some(shard));
+            self.in_flight += u64::from(!is_hello(&travel.bytes));
+            let travel = Travel {
+                run,
+                shard,
+                ..travel
+            };
+            self.at(until, Event::Packet(Box::new(travel)));
+            return Ok(());
+        }
+        self.stats.fold_bytes(&travel.bytes);
         if let Some(message) = &message {
-            let (now, lag) = (self.now, self.lag());
-            self.hubs[hub].watches[dcs.index()].received(now, lag, message);
+            let this = &mut self.hubs[hub];
+            let lag = this.lag(&self.plan, self.now);
+            let now = this.local(self.now);
+            this.watches[dcs.index()].received(now, lag, message);
         }
         if self.swallows(hub, dcs, message.as_ref()) {
             return Ok(());
         }
-        let first = match &message {
+        let wanting = self.wanting(hub, dcs);
+        let clocks = self.clocks(hub);
+        self.cores(hub).shards[shard].handle_packet(clocks, dcs, &envelope);
+        if let Some(Message::CsuRequest(request)) = &message {
+            for record in request.records() {
+                self.look(hub, dcs, &record, wanting)?;
+            }
+        }
+        self.drain_later(hub, 1 + shard)
+    }
+
+    /// The shard whose socket gets a packet: the kernel's steering mostly finds the one of the
+    /// first record.
+    fn steer(&mut self, hub: usize, shards: usize, message: Option<&Message<'_>>) -> usize {
+        let first = match message {
             Some(Message::CsuRequest(it)) => it.records().next().map(|record| record.summary.key),
             Some(Message::CsuReply(it)) => it.summaries().next().map(|summary| summary.key),
             Some(Message::Csus(it)) => it.summaries().next().map(|summary| summary.key),
             _ => None,
         };
-        // The kernel's steering mostly finds the shard of the first record.
-        let shard = match first {
-            Some(key) if self.schedule.chance(700) => self.cores(hub).owner(key),
-            _ => self.schedule.index(shards),
-        };
-        let clocks = self.clocks(hub);
-        self.cores(hub).shards[shard].handle_packet(clocks, dcs, &envelope);
-        if let Some(Message::CsuRequest(request)) = &message {
-            for record in request.records() {
-                self.look(hub, instance, &record)?;
-            }
+        match first {
+            Some(key) if self.hubs[hub].schedule.chance(700) => self.cores(hub).owner(key),
+            _ => self.hubs[hub].schedule.index(shards),
         }
-        self.drain_later(hub, 1 + shard)
     }
 
     pub(super) fn core_message(
@@ -84,6 +111,7 @@ impl World {
         if !self.is_running(hub, run) {
             return Ok(());
         }
+        self.panics(hub, &message);
         let clocks = self.clocks(hub);
         match message {
             CoreMessage::Control(message) => {
@@ -91,6 +119,7 @@ impl World {
                 self.drain(hub, slot)
             }
             CoreMessage::Shard(message) => {
+                let sweeps = matches!(message, ToShard::Update { .. }); // It may take in more.
                 let records = match &message {
                     ToShard::Batch {
                         dcs,
@@ -98,41 +127,94 @@ impl World {
                         bytes,
                         ..
                     } => Some((*dcs, bytes.clone())),
+                    ToShard::Packet { dcs, bytes } => Some((*dcs, request_of(bytes))),
                     _ => None,
                 };
+                let wanting = records
+                    .as_ref()
+                    .is_some_and(|(dcs, _)| self.wanting(hub, *dcs));
                 self.cores(hub).shards[slot - 1].handle_message(clocks, message);
                 if let Some((dcs, bytes)) = records {
-                    let instance = dcs.index() / self.hubs[hub].neighbours.len();
                     let mut rest = &bytes[..];
                     while let Ok((record, after)) = Record::split_first(rest) {
-                        self.look(hub, instance, &record)?;
+                        self.look(hub, dcs, &record, wanting)?;
                         rest = after;
                     }
+                }
+                if sweeps {
+                    self.sweep(hub, slot - 1)?;
                 }
                 self.drain_later(hub, slot)
             }
         }
     }
 
+    /// Whether a hub may have asked `dcs` for what it is about to get.
+    fn wanting(&self, hub: usize, dcs: DcsIndex) -> bool {
+        let cores = self.hubs[hub].cores.as_ref().expect("it is running");
+        cores.shards.iter().any(|shard| shard.requests_len(dcs) > 0)
+    }
+
+    /// Where the records of (key, originator) stand in tables.
+    pub(super) fn chain_of(&self, instance: usize, summary: &Summary<'_>) -> Option<usize> {
+        let originator = self.hub_of(summary.originator)?;
+        let key = self.keys.number(instance, summary.key)?;
+        client::chain(&self.plan, instance, key, originator)
+    }
+
     /// Looks at the entry that a record which just came is about.
-    fn look(&mut self, hub: usize, instance: usize, record: &Record<'_>) -> Step {
+    fn look(&mut self, hub: usize, dcs: DcsIndex, record: &Record<'_>, wanting: bool) -> Step {
         let summary = &record.summary;
-        let at = InstanceIndex(u16::try_from(instance).expect("at most two"));
-        let is_kv = self.plan.instances[instance].is_kv;
-        let originator = self
-            .hubs
-            .iter()
-            .position(|it| it.id.as_bytes() == summary.originator);
-        let key = client::key_number(is_kv, summary.key);
-        let chain = key
-            .zip(originator)
-            .and_then(|(key, originator)| client::chain(&self.plan, instance, key, originator));
-        let Some(chain) = chain else {
+        let instance = self.hubs[hub].instance_of(dcs);
+        let Some(chain) = self.chain_of(instance, summary) else {
             return self.fail((Check::LostWrite, format!("nobody ever wrote {summary:?}")));
         };
-        let found = self.cores(hub).find(at, summary.key, summary.originator);
-        let seq = found.map(|seen| seen.seq);
-        let result = self.hubs[hub].sequences.held(chain, seq);
+        let this = &mut self.hubs[hub];
+        let cores = this.cores.as_ref().expect("it is running");
+        let found = cores.find(instance_index(instance), summary.key, summary.originator);
+        let shard = cores.owner(summary.key);
+        let before = this.records.last(chain);
+        let mut result = this.records.held(chain, shard, found.as_ref());
+        let is_this = |seen: &Seen<'_>| seen.seq == summary.seq.get() && before != Some(seen.seq);
+        if let Some(seen) = found.filter(is_this) {
+            // CSU-16, D-06
+            let hops = if wanting || summary.originator == this.id.as_bytes() {
+                self.plan.timing.hop_count
+            } else {
+                summary.hop_count.saturating_sub(1)
+            };
+            this.records.came(chain, seen.seq, hops);
+            let is_kv = self.plan.instances[instance].is_kv;
+            let life = life_of(record).filter(|_| is_kv);
+            if let (Some(life), Some(expires), false) = (life, seen.expires, seen.withdrawn)
+                && expires > self.now + life + self.plan.rate_tolerance(life)
+            {
+                let detail = format!("came with {life} ns, held until {expires} ns"); // K-03
+                result = result.and(Err((Check::Life, detail)));
+            }
+        }
+        result.or_else(|violation| self.fail(violation))
+    }
+
+    /// Looks at every entry of a shard.
+    pub(super) fn sweep(&mut self, hub: usize, shard: usize) -> Step {
+        let mut records = std::mem::take(&mut self.hubs[hub].records);
+        records.begin_sweep();
+        let mut result = Ok(());
+        for instance in 0..self.plan.instances.len() {
+            let mut from = 0;
+            while let Some((next, found)) = self.entry_at(hub, shard, instance, from) {
+                from = next;
+                let strange = || format!("hub {hub} holds what nobody wrote");
+                let held = match found {
+                    Some((chain, seen)) => records.held(chain, shard, Some(&seen)),
+                    None => Err((Check::LostWrite, strange())),
+                };
+                result = result.and(held);
+            }
+        }
+        records.end_sweep(shard);
+        self.hubs[hub].records = records;
         result.or_else(|violation| self.fail(violation))
     }
 
@@ -153,6 +235,7 @@ impl World {
         if this.wakes.0 > WAKES_MAX {
             return self.fail((Check::Spin, format!("hub {hub}, slot {slot}")));
         }
+        self.stats.wakes += 1;
         let clocks = self.clocks(hub);
         let cores = self.cores(hub);
         cores.wake_at[slot] = None;
@@ -162,45 +245,35 @@ impl World {
             let before = entries(cores, slot - 1);
             cores.shards[slot - 1].handle_timeouts(clocks);
             if entries(cores, slot - 1) < before {
-                self.look_again(hub);
+                self.sweep(hub, slot - 1)?;
             }
         }
         self.drain(hub, slot)
     }
+}
 
-    /// Entries expired: those that are gone may come back with any sequence.
-    fn look_again(&mut self, hub: usize) {
-        let hubs = self.hubs.len();
-        let this = &self.hubs[hub];
-        let cores = this.cores.as_ref().expect("it is running");
-        let mut gone = Vec::new();
-        for chain in this.sequences.present() {
-            let (mut key, mut instance) = (chain / hubs, 0);
-            while key >= usize::from(self.plan.instances[instance].keys) {
-                key -= usize::from(self.plan.instances[instance].keys);
-                instance += 1;
-            }
-            let at = InstanceIndex(u16::try_from(instance).expect("at most two"));
-            let key = u16::try_from(key).expect("few keys");
-            let key = client::key_octets(self.plan.instances[instance].is_kv, key);
-            if cores
-                .find(at, &key, self.hubs[chain % hubs].id.as_bytes())
-                .is_none()
-            {
-                gone.push(chain);
-            }
-        }
-        for chain in gone {
-            let nothing = self.hubs[hub].sequences.held(chain, None);
-            nothing.expect("an entry may go");
+/// The records of a CSU Request.
+fn request_of(bytes: &[u8]) -> Vec<u8> {
+    let envelope = Envelope::parse(bytes).expect("it was found whole");
+    let mut records = Vec::new();
+    if let Ok(Message::CsuRequest(request)) = envelope.open() {
+        for record in request.records() {
+            records.extend_from_slice(record.wire);
         }
     }
+    records
+}
+
+/// The life that a kv record comes with.
+pub(super) fn life_of(record: &Record<'_>) -> Option<u64> {
+    let body = KvBody::parse(record.body).ok()?;
+    body.life_ms.map(|life| u64::from(life) * MS)
 }
 
 /// Entries of a shard.
 fn entries(cores: &Cores, shard: usize) -> usize {
-    let instances = 0..u16::try_from(cores.setup.instances.len()).expect("at most two");
+    let instances = 0..cores.setup.instances.len();
     instances
-        .map(|at| cores.shards[shard].entries(InstanceIndex(at)))
+        .map(|at| cores.shards[shard].entries(instance_index(at)))
         .sum()
 }

@@ -2,26 +2,32 @@
 
 use std::time::Duration;
 
-use scsp_engine::{DcsIndex, Destination, InstanceIndex, Notice, ToControl, shard};
-use scsp_wire::MessageType;
+use scsp_engine::{DcsIndex, Destination, Notice, shard};
+use scsp_wire::{CsuRequest, Envelope, Message, MessageType, checksum};
 
 use crate::check::Rules;
 use crate::client;
-use crate::hub::CoreMessage;
+use crate::hub::{CoreMessage, instance_index};
 use crate::link::Flaw;
+use crate::plan::MS;
 use crate::report::Check;
+use crate::sabotage::Sabotage;
 
-use super::{Event, Step, World, is_hello};
+use super::input::life_of;
+use super::{Event, Step, Travel, World, is_hello};
+
+/// Octets of fixed and common part without ids: what was cut shorter is past repair.
+const MCP_END: usize = 20;
 
 impl World {
     /// Polls a shard now, or after it has collected some more.
     pub(super) fn drain_later(&mut self, hub: usize, slot: usize) -> Step {
-        if self.plan.batch_max == 0 || self.schedule.chance(300) {
+        if self.plan.batch_max == 0 || self.hubs[hub].schedule.chance(300) {
             return self.drain(hub, slot);
         }
         if !self.cores(hub).flush_due[slot] {
             self.cores(hub).flush_due[slot] = true;
-            let at = self.now + self.schedule.below(self.plan.batch_max);
+            let at = self.now + self.hubs[hub].schedule.below(self.plan.batch_max);
             let run = self.hubs[hub].run;
             self.at(at, Event::Flush { hub, run, slot });
         }
@@ -43,13 +49,13 @@ impl World {
         let Some(deadline) = deadline else {
             return Ok(());
         };
-        let due = deadline
-            .as_nanos()
-            .saturating_sub(cores.clock_base)
-            .max(self.now + 1);
+        let mut due = cores.clock().when(deadline).max(self.now + 1);
+        if self.breaks(hub, Sabotage::RestlessTimer) {
+            due = self.now + 1;
+        }
         let known = self.cores(hub).wake_at[slot];
         if known.is_none_or(|at| due < at) {
-            let at = due + self.schedule.below(self.plan.lateness_max + 1);
+            let at = due + self.hubs[hub].schedule.below(self.plan.lateness_max + 1);
             let at = known.map_or(at, |known| known.min(at));
             self.cores(hub).wake_at[slot] = Some(at);
             let run = self.hubs[hub].run;
@@ -66,7 +72,7 @@ impl World {
             self.tell(hub, 0, 1 + shard.index(), CoreMessage::Shard(message));
         }
         while let Some(outgoing) = self.cores(hub).control.poll_transmit() {
-            self.send(hub, one(outgoing.to), &outgoing.bytes)?;
+            self.send(hub, outgoing.to, &outgoing.bytes)?;
         }
         Ok(())
     }
@@ -75,9 +81,10 @@ impl World {
         if self.options.trace {
             self.trace_line(format_args!("{hub} {notice:?}"));
         }
+        let now = self.hubs[hub].local(self.now);
         match *notice {
             Notice::Hello { dcs, from, to } => {
-                self.hubs[hub].watches[dcs.index()].hello_moved(self.now, from, to);
+                self.hubs[hub].watches[dcs.index()].hello_moved(now, from, to);
             }
             Notice::Alignment {
                 dcs,
@@ -86,7 +93,7 @@ impl World {
                 took,
             } => {
                 self.stats.alignments += u64::from(took.is_some());
-                self.hubs[hub].watches[dcs.index()].alignment_moved(self.now, from, to);
+                self.hubs[hub].watches[dcs.index()].alignment_moved(now, from, to);
             }
             Notice::Abnormal { .. } => self.stats.abnormal += 1,
             _ => {}
@@ -110,7 +117,7 @@ impl World {
             let Some(transmit) = transmit else { break };
             let segment = transmit.segment.unwrap_or(transmit.len).max(1);
             for packet in buffer[..transmit.len].chunks(segment) {
-                self.send(hub, one(transmit.to), packet)?;
+                self.send(hub, transmit.to, packet)?;
             }
         }
         self.buffer = buffer;
@@ -120,14 +127,19 @@ impl World {
     /// CSU-07: a queue holds an entry at most once. A request list holds at most what an exchange
     /// put on it and one summary for every reply that showed a newer record (CSU-08).
     fn queues_bounded(&mut self, hub: usize, shard: usize) -> Step {
-        let neighbours = self.hubs[hub].neighbours.len();
         let wanted_max = 2 * client::chains_len(&self.plan) as u64 + self.stats.writes;
-        for index in 0..self.hubs[hub].watches.len() {
+        let this = &self.hubs[hub];
+        let core = &this.cores.as_ref().expect("it is running").shards[shard];
+        for index in 0..this.watches.len() {
             let dcs = DcsIndex(u16::try_from(index).expect("few"));
-            let at = InstanceIndex(u16::try_from(index / neighbours).expect("at most two"));
-            let core = &self.cores(hub).shards[shard];
+            let at = instance_index(this.instance_of(dcs));
             let (queued, entries) = (core.queue_len(dcs), core.entries(at));
             let wanted = core.requests_len(dcs) as u64;
+            let queued = if self.breaks(hub, Sabotage::EndlessQueue) {
+                entries + 1
+            } else {
+                queued
+            };
             if queued > entries || wanted > wanted_max {
                 let detail = format!("hub {hub}: {queued} of {entries} queued, {wanted} wanted");
                 return self.fail((Check::QueueLen, detail));
@@ -138,20 +150,17 @@ impl World {
 
     fn tell(&mut self, hub: usize, from: usize, slot: usize, message: CoreMessage) {
         let longest = self.plan.core_delay_max;
-        let delay = if self.schedule.chance(900) {
+        let schedule = &mut self.hubs[hub].schedule;
+        let delay = if schedule.chance(900) {
             longest / 20
         } else {
             longest
         };
-        let delay = self.schedule.below(delay + 1);
+        let delay = schedule.below(delay + 1);
         let now = self.now;
         let at = self.cores(hub).arrival(from, slot, now, delay);
-        self.in_flight += 1;
-        let hello = |message: &CoreMessage| match message {
-            CoreMessage::Control(ToControl::Packet { bytes, .. }) => is_hello(bytes),
-            _ => false,
-        };
-        if !hello(&message) {
+        if !message.is_hello() {
+            self.in_flight += 1;
             self.busy_at = now;
         }
         let run = self.hubs[hub].run;
@@ -167,7 +176,10 @@ impl World {
     }
 
     /// A core sends a packet: it is judged and goes onto its link.
-    fn send(&mut self, hub: usize, dcs: DcsIndex, bytes: &[u8]) -> Step {
+    fn send(&mut self, hub: usize, to: Destination, bytes: &[u8]) -> Step {
+        let Destination::Dcs(dcs) = to else {
+            unreachable!("all links are unicast");
+        };
         let Some(altered) = self.sabotaged(hub, dcs, bytes) else {
             return Ok(());
         };
@@ -182,71 +194,133 @@ impl World {
     }
 
     fn send_one(&mut self, hub: usize, dcs: DcsIndex, bytes: &[u8]) -> Step {
-        let this = &self.hubs[hub];
-        let neighbour = this.neighbour(dcs);
-        let (own, peer) = (this.id, self.hubs[neighbour.hub].id);
-        let timing = &self.plan.timing;
-        let rules = Rules {
-            now: self.now,
-            own: &own,
-            neighbour: &peer,
-            packet_limit: self.plan.packet_limits[neighbour.link],
-            hello_interval: Duration::from_secs(timing.hello_interval_secs.into()),
-            csus_retransmit: timing.csus_retransmit,
-            lag: self.lag(),
-        };
-        let kind = match self.hubs[hub].watches[dcs.index()].sent(&rules, bytes) {
+        let kind = match self.judge_packet(hub, dcs, bytes) {
             Ok(kind) => kind,
             Err((check, detail)) => {
-                let detail = format!("hub {hub} to hub {}: {detail}", neighbour.hub);
-                return self.fail((check, detail));
+                let peer = self.hubs[hub].neighbour(dcs).hub;
+                return self.fail((check, format!("hub {hub} to hub {peer}: {detail}")));
             }
         };
         self.stats.packets[usize::from(kind.code()) - 1] += 1;
         if kind != MessageType::Hello {
             self.busy_at = self.now;
         }
-        self.carry(neighbour.link, neighbour.forth, bytes);
+        self.carry_to(hub, dcs, bytes);
         Ok(())
     }
 
-    /// How much later than `Control` a shard may learn of something.
-    pub(super) fn lag(&self) -> u64 {
-        self.plan.core_delay_max + self.plan.batch_max + self.plan.lateness_max
+    fn judge_packet(
+        &mut self,
+        hub: usize,
+        dcs: DcsIndex,
+        bytes: &[u8],
+    ) -> Result<MessageType, (Check, String)> {
+        let whole = |error| (Check::Packet, format!("{error:?} in what was sent"));
+        let envelope = Envelope::parse(bytes).map_err(whole)?;
+        let message = envelope.open().map_err(whole)?;
+        let kind = envelope.message_type();
+        if envelope.bytes().len() != bytes.len() {
+            return Err((Check::Packet, format!("{kind:?} with wrong size")));
+        }
+        let this = &self.hubs[hub];
+        let neighbour = this.neighbour(dcs);
+        let (own, peer) = (this.id, self.hubs[neighbour.hub].id);
+        let timing = &self.plan.timing;
+        let rules = Rules {
+            now: this.local(self.now),
+            own: &own,
+            neighbour: &peer,
+            packet_limit: self.plan.links[neighbour.link].packet_limit,
+            hello_interval: Duration::from_secs(timing.hello_interval_secs.into()),
+            hop_count: timing.hop_count,
+            csus_retransmit: timing.csus_retransmit,
+            lag: this.lag(&self.plan, self.now),
+        };
+        self.hubs[hub].watches[dcs.index()].sent(&rules, &envelope, &message)?;
+        if let Message::CsuRequest(request) = &message {
+            self.judge_records(hub, dcs, request)?;
+        }
+        Ok(kind)
     }
 
-    pub(super) fn carry(&mut self, link: usize, forth: bool, bytes: &[u8]) {
-        let (a, b) = self.links[link].ends;
-        let hub = if forth { b } else { a };
+    /// Records are sent as they are held: the newest instance (CSU-07), with the hops that are
+    /// left (CSU-16) and no more life (K-03).
+    fn judge_records(
+        &self,
+        hub: usize,
+        dcs: DcsIndex,
+        request: &CsuRequest<'_>,
+    ) -> Result<(), (Check, String)> {
+        let this = &self.hubs[hub];
+        let instance = this.instance_of(dcs);
+        let is_kv = self.plan.instances[instance].is_kv;
+        let cores = this.cores.as_ref().expect("it is running");
+        for record in request.records().filter(|record| !record.summary.null) {
+            let summary = &record.summary;
+            let held = cores.find(instance_index(instance), summary.key, summary.originator);
+            let Some(seen) = held.filter(|seen| seen.seq == summary.seq.get()) else {
+                let text = self.summary_text(summary);
+                return Err((Check::Stale, format!("{text}, held: {held:?}")));
+            };
+            let content = match scsp_profile::KvBody::parse(record.body) {
+                Ok(body) if is_kv => body.value,
+                _ => record.body,
+            };
+            if content != seen.content {
+                let text = self.summary_text(summary);
+                return Err((Check::Stale, format!("{text} with other content")));
+            }
+            let chain = self.chain_of(instance, summary);
+            let hops = chain.and_then(|chain| this.records.hops(chain, seen.seq));
+            if summary.originator != this.id.as_bytes()
+                && hops.is_some_and(|hops| summary.hop_count > hops.max(1))
+            {
+                let detail = format!("{}, {hops:?} hops left", self.summary_text(summary));
+                return Err((Check::HopCount, detail));
+            }
+            let life = life_of(&record).filter(|_| is_kv && !seen.withdrawn);
+            if let (Some(life), Some(expires)) = (life, seen.expires)
+                && self.now + life > expires.max(self.now) + self.plan.rate_tolerance(life) + MS
+            {
+                let text = self.summary_text(summary);
+                let detail = format!("{text} with {life} ns, held until {expires} ns");
+                return Err((Check::Life, detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a packet past the checks.
+    pub(crate) fn carry_to(&mut self, hub: usize, dcs: DcsIndex, bytes: &[u8]) {
+        let neighbour = self.hubs[hub].neighbour(dcs);
+        self.carry(neighbour.link, hub, neighbour.hub, bytes);
+    }
+
+    fn carry(&mut self, link: usize, from: usize, hub: usize, bytes: &[u8]) {
         let mut arriving = Vec::new();
-        self.links[link].direction_mut(forth).carry(
-            &mut self.network,
+        self.links[link].between_mut(from, hub).carry(
             &mut self.stats.links,
             bytes,
             |delay, bytes, flaw| arriving.push((delay, bytes, flaw)),
         );
-        for (delay, bytes, flaw) in arriving {
+        let repairs = self.options.sabotage == Some(Sabotage::RepairedDamage);
+        for (delay, mut bytes, flaw) in arriving {
+            if repairs && flaw == Flaw::Damaged && bytes.len() > MCP_END {
+                checksum::seal(&mut bytes);
+            }
             if flaw == Flaw::None && !is_hello(&bytes) {
                 self.in_flight += 1;
             }
-            self.at(
-                self.now + delay,
-                Event::Packet {
-                    hub,
-                    link,
-                    bytes,
-                    flaw,
-                    run: None,
-                },
-            );
+            let travel = Travel {
+                hub,
+                link,
+                from,
+                bytes,
+                flaw,
+                run: None,
+                shard: None,
+            };
+            self.at(self.now + delay, Event::Packet(Box::new(travel)));
         }
-    }
-}
-
-/// The DCS a packet goes to.
-fn one(to: Destination) -> DcsIndex {
-    match to {
-        Destination::Dcs(dcs) => dcs,
-        Destination::Group(_) => unreachable!("all links are unicast"),
     }
 }

@@ -6,24 +6,18 @@ use std::time::Duration;
 use scsp_engine::ToShard;
 use scsp_wire::{Envelope, Message, Summary};
 
-use crate::client;
 use crate::hub::CoreMessage;
 
-use super::{Event, World};
+use super::{Event, Travel, World};
 
 impl World {
     pub(super) fn trace(&self, event: &Event) {
         match event {
-            Event::Packet {
-                hub,
-                link,
-                bytes,
-                flaw,
-                ..
-            } => {
-                let (a, b) = self.links[*link].ends;
-                let from = if a == *hub { b } else { a };
-                let packet = self.packet_text(bytes);
+            Event::Packet(travel) => {
+                let Travel {
+                    hub, from, flaw, ..
+                } = &**travel;
+                let packet = self.packet_text(&travel.bytes);
                 self.trace_line(format_args!("{from} -> {hub} {flaw:?} {packet}"));
             }
             Event::Core {
@@ -103,13 +97,10 @@ impl World {
     }
 
     /// `key/originator:sequence`, with hop count where it is not 1, and N.
-    fn summary_text(&self, summary: &Summary<'_>) -> String {
-        let is_kv = !summary.key.is_empty();
-        let originator = self
-            .hubs
-            .iter()
-            .position(|it| it.id.as_bytes() == summary.originator);
-        let key = client::key_number(is_kv, summary.key);
+    pub(super) fn summary_text(&self, summary: &Summary<'_>) -> String {
+        let originator = self.hub_of(summary.originator);
+        let mut instances = 0..self.plan.instances.len();
+        let key = instances.find_map(|instance| self.keys.number(instance, summary.key));
         let mut text = format!(" {key:?}/{originator:?}:{}", summary.seq).replace("Some", "");
         if summary.hop_count != 1 {
             let _ = write!(text, "h{}", summary.hop_count);

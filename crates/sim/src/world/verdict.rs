@@ -1,23 +1,32 @@
-//! Is it quiet, and is everything as it must be?
+//! All is quiet: is everything as it must be?
 
 use std::collections::BTreeMap;
 
-use scsp_engine::{InstanceIndex, alignment};
 use scsp_wire::ServerId;
 
-use crate::check::components;
 use crate::client::{self, Write};
-use crate::hub::Seen;
-use crate::plan::{MS, SEC, Scenario};
-use crate::report::{Check, Failure};
+use crate::hub::{Seen, instance_index};
+use crate::plan::{MS, components};
+use crate::report::{Check, Excuse, Excuses, Failure};
 
-use super::{Event, PROBE_GAP, Step, World};
+use super::{Step, World};
 
-/// Nothing but Hellos has to be sent for so long.
-const QUIET: u64 = 5 * SEC / 2;
-
-/// What is over stays in the cache, without life, for a few retransmit intervals.
-const LINGER_MAX: u64 = 10 * SEC;
+/// What is wrong with what is held of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Nobody wrote it.
+    Foreign,
+    /// Nothing is there.
+    Missing,
+    /// An older write is in its place.
+    Older,
+    /// It is withdrawn, and nobody did that.
+    Withdrawn,
+    /// Other content.
+    Content,
+    /// It lives shorter than promised, or longer than its ways took.
+    Life,
+}
 
 /// (instance, key, originator).
 type Name = (usize, u16, usize);
@@ -25,88 +34,12 @@ type Name = (usize, u16, usize);
 type Records<'a> = BTreeMap<Name, Seen<'a>>;
 
 impl World {
-    pub(super) fn probe(&mut self) -> Step {
-        self.at(self.now + PROBE_GAP, Event::Probe);
-        let Some(since) = self.calm_since else {
-            if self.loss_overcome() {
-                self.calm();
-            }
-            return Ok(());
-        };
-        if self.plan.scenario == Scenario::HeavyLoss && since >= self.plan.calm_at {
-            let never = |hub: &crate::hub::Hub| hub.watches.iter().any(|watch| !watch.was_aligned);
-            let hubs: Vec<usize> = (0..self.hubs.len())
-                .filter(|hub| never(&self.hubs[*hub]))
-                .collect();
-            if !hubs.is_empty() {
-                let detail = format!("30 % loss: hubs {hubs:?} never aligned with a neighbour");
-                return self.fail((Check::Liveness, detail));
-            }
-        }
-        let restless = self.restless();
-        // Until everything with a short life is gone everywhere, hubs may rightly differ.
-        let settled = since + client::SHORT_LIFE_MAX + self.plan.life_tolerance() + LINGER_MAX;
-        match restless {
-            None if self.now >= settled => {
-                self.is_over = true;
-                self.judge()
-            }
-            Some(reason) if self.now > since + self.plan.quiet_within() => {
-                self.fail((Check::Liveness, reason))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Why it is not quiet.
-    fn restless(&self) -> Option<String> {
-        for (index, hub) in self.hubs.iter().enumerate().filter(|(_, hub)| !hub.gone) {
-            let Some(cores) = &hub.cores else {
-                return Some(format!("hub {index} is down"));
-            };
-            for dcs in 0..hub.watches.len() {
-                let dcs = scsp_engine::DcsIndex(u16::try_from(dcs).expect("few"));
-                let peer = hub.neighbour(dcs).hub;
-                let status = cores.control.peer(dcs);
-                let is_aligned = status.alignment == alignment::State::Aligned;
-                if !is_aligned && self.hubs[peer].cores.is_some() {
-                    let (hello, alignment) = (status.hello, status.alignment);
-                    return Some(format!(
-                        "hub {index} to hub {peer}: {hello:?}, {alignment:?}"
-                    ));
-                }
-                for shard in &cores.shards {
-                    let (queued, wanted) = (shard.queue_len(dcs), shard.requests_len(dcs));
-                    if queued + wanted > 0 {
-                        return Some(format!(
-                            "hub {index} to hub {peer}: {queued} records queued, {wanted} wanted"
-                        ));
-                    }
-                }
-            }
-            let held = (0..self.plan.instances.len()).any(|at| {
-                let at = InstanceIndex(u16::try_from(at).expect("at most two"));
-                cores.control.is_held(at) || cores.shards.iter().any(|shard| shard.is_held(at))
-            });
-            if held {
-                return Some(format!("hub {index} is still loading"));
-            }
-        }
-        if self.in_flight > 0 {
-            return Some(format!(
-                "{} packets or core messages on their way",
-                self.in_flight
-            ));
-        }
-        (self.now < self.busy_at + QUIET).then(|| "packets are still being sent".into())
-    }
-
     /// All is quiet: connected hubs hold the same, and hold what was acknowledged.
-    fn judge(&mut self) -> Step {
+    pub(super) fn judge(&mut self) -> Step {
         for hub in &self.hubs {
             let Some(cores) = &hub.cores else { continue };
             for at in 0..cores.setup.instances.len() {
-                let at = InstanceIndex(u16::try_from(at).expect("at most two"));
+                let at = instance_index(at);
                 let counts = cores
                     .shards
                     .iter()
@@ -115,90 +48,63 @@ impl World {
             }
         }
         let alive = |hub: usize| self.hubs[hub].cores.is_some();
-        let groups = components(self.hubs.len(), &self.plan.links, alive);
-        let whole = groups.len() == 1;
-        let mut remnants = (0, 0);
-        for group in groups {
-            let first = self.records(group[0])?;
-            self.reads(group[0], &first)?;
-            for &hub in &group[1..] {
+        let mut excuses = Excuses::default();
+        let mut groups = Vec::new();
+        for members in components(self.hubs.len(), &self.plan.pairs(), alive) {
+            let first = self.records(members[0])?;
+            self.reads(members[0], &first)?;
+            for &hub in &members[1..] {
                 let records = self.records(hub)?;
                 self.reads(hub, &records)?;
-                let (gone, reused) = self.same(group[0], &first, hub, &records)?;
-                remnants = (remnants.0 + gone, remnants.1 + reused);
+                self.same((members[0], &first), (hub, &records), &mut excuses)?;
             }
-            if whole {
-                self.kept(&first)?;
-            }
+            groups.push((members, first));
         }
-        self.stats.gone_with_winner += remnants.0;
-        self.stats.reused_sequence += remnants.1;
+        self.kept(&groups, &mut excuses)?;
+        self.stats.excuses.add(&excuses);
         Ok(())
     }
 
     fn records(&self, hub: usize) -> Result<Records<'_>, Failure> {
         let cores = self.hubs[hub].cores.as_ref().expect("it is alive");
         let mut records = Records::new();
-        for (instance, plan) in self.plan.instances.iter().enumerate() {
-            let at = InstanceIndex(u16::try_from(instance).expect("at most two"));
-            for shard in &cores.shards {
-                let (store, mut from) = (shard.store(at), 0);
-                while let Some((next, id)) = store.scan_next(from) {
+        for instance in 0..self.plan.instances.len() {
+            for shard in 0..cores.shards.len() {
+                let mut from = 0;
+                while let Some((next, found)) = self.entry_at(hub, shard, instance, from) {
                     from = next;
-                    let entry = store.entry(id);
-                    let originator = self
-                        .hubs
-                        .iter()
-                        .position(|it| it.id.as_bytes() == entry.originator);
-                    let key = client::key_number(plan.is_kv, entry.key);
-                    let Some((key, originator)) = key.zip(originator) else {
-                        let detail = format!("hub {hub} holds {entry:?}, which nobody wrote");
+                    let Some((chain, seen)) = found else {
+                        let detail = format!("hub {hub} holds what nobody wrote");
                         return self.fail((Check::LostWrite, detail));
                     };
-                    records.insert((instance, key, originator), cores.see(&entry, plan.is_kv));
+                    let (key, originator) = client::unchain(&self.plan, instance, chain);
+                    records.insert((instance, key, originator), seen);
                 }
             }
         }
         Ok(records)
     }
 
-    /// Two connected hubs hold the same records, for about as long. Returns how many differ within
-    /// the known limits of K-04 and of CSU-20.
+    /// Two connected hubs hold the same records, for about as long.
     fn same(
         &self,
-        a: usize,
-        left: &Records<'_>,
-        b: usize,
-        right: &Records<'_>,
-    ) -> Result<(u64, u64), Failure> {
-        let tolerance = self.plan.life_tolerance();
-        let differ = |one: &Seen<'_>, other: &Seen<'_>| {
-            let life = match (one.expires, other.expires) {
-                (Some(one), Some(other)) => one.abs_diff(other) > tolerance,
-                (one, other) => one.is_some() != other.is_some(),
-            };
-            (one.seq, one.withdrawn, one.stamp, one.content)
-                != (other.seq, other.withdrawn, other.stamp, other.content)
-                || life && !one.withdrawn
-        };
-        let mut remnants = (0, 0);
+        (a, left): (usize, &Records<'_>),
+        (b, right): (usize, &Records<'_>),
+        excuses: &mut Excuses,
+    ) -> Step {
         let names = left
             .keys()
             .chain(right.keys().filter(|name| !left.contains_key(name)));
         for name in names {
             let (one, other) = (left.get(name), right.get(name));
             let equal = match (one, other) {
-                (Some(one), Some(other)) => !differ(one, other),
+                (Some(one), Some(other)) => !self.differ(one, other),
                 _ => false,
             };
             if equal {
                 continue;
             }
-            if self.is_ambiguous(*name) {
-                remnants.1 += 1;
-            } else if self.taken_along(*name, left, right) {
-                remnants.0 += 1;
-            } else {
+            let Some(excuse) = self.may_differ(*name, one, other) else {
                 let detail = format!(
                     "{name:?}: hub {a} holds {}, hub {b} {}; {}",
                     brief(one),
@@ -206,36 +112,53 @@ impl World {
                     self.history(*name)
                 );
                 return self.fail((Check::Divergence, detail));
-            }
+            };
+            excuses.count(excuse);
         }
-        Ok(remnants)
+        Ok(())
     }
 
-    /// Whether a run of an originator reused sequences. Among the instances of a kv key that
-    /// touches all, since one may win over, or go with, another (K-01, K-04).
-    fn is_ambiguous(&self, (instance, key, originator): Name) -> bool {
-        let all = self.plan.instances[instance].is_kv;
-        let originators = if all {
-            0..self.hubs.len()
-        } else {
-            originator..originator + 1
+    fn differ(&self, one: &Seen<'_>, other: &Seen<'_>) -> bool {
+        let life = match (one.expires, other.expires) {
+            (Some(one), Some(other)) => one.abs_diff(other) > self.plan.life_tolerance(one),
+            (one, other) => one.is_some() != other.is_some(),
         };
-        originators.into_iter().any(|hub| {
-            let chain = client::chain(&self.plan, instance, key, hub).expect("within the plan");
-            self.ledger.is_ambiguous(chain)
-        })
+        (one.seq, one.withdrawn, one.stamp, one.content)
+            != (other.seq, other.withdrawn, other.stamp, other.content)
+            || life && !one.withdrawn
     }
 
-    /// K-04: a record went with its winner on one hub, and stayed or came anew on another that had
-    /// seen the winner replaced, or gone, before. A known limit while each server decides by
-    /// itself what goes.
-    fn taken_along(&self, name: Name, left: &Records<'_>, right: &Records<'_>) -> bool {
+    /// The documented limit by which two hubs may differ in this, if there is one.
+    fn may_differ(
+        &self,
+        name: Name,
+        one: Option<&Seen<'_>>,
+        other: Option<&Seen<'_>>,
+    ) -> Option<Excuse> {
         let (instance, key, originator) = name;
-        let ((Some(seen), None) | (None, Some(seen))) = (left.get(&name), right.get(&name)) else {
-            return false;
+        if self.is_ambiguous(name) {
+            return Some(Excuse::ReusedSequence);
+        }
+        let ((Some(seen), None) | (None, Some(seen))) = (one, other) else {
+            return None;
         };
-        let rank = (seen.stamp, self.hubs[originator].id);
-        self.plan.instances[instance].is_kv && self.outlived(instance, key, &rank)
+        if !self.plan.instances[instance].is_kv {
+            return None;
+        }
+        // It went with its winner on one hub, and stayed or came anew on another that had seen
+        // the winner replaced, or gone, before.
+        if self.outlived(instance, key, &(seen.stamp, self.hubs[originator].id)) {
+            return Some(Excuse::GoneWithWinner);
+        }
+        // It went with a rival that one of two records with one sequence made the winner.
+        let reused = (0..self.hubs.len()).any(|rival| self.is_ambiguous((instance, key, rival)));
+        reused.then_some(Excuse::ReusedSequence)
+    }
+
+    /// Whether a run of the originator reused sequences.
+    fn is_ambiguous(&self, (instance, key, originator): Name) -> bool {
+        let chain = client::chain(&self.plan, instance, key, originator).expect("within the plan");
+        self.ledger.is_ambiguous(chain)
     }
 
     /// Who wrote what clients read (K-01), and that.
@@ -261,16 +184,16 @@ impl World {
             .enumerate()
             .filter(|(_, it)| it.is_kv)
         {
-            let at = InstanceIndex(u16::try_from(instance).expect("at most two"));
+            let at = instance_index(instance);
             let mut live = 0;
             for key in 0..plan.keys {
-                let octets = client::key_octets(true, key);
+                let octets = self.keys.octets(instance, key);
                 let winner = self.winner(records, instance, key);
                 let expected = winner.map(|(_, seen)| seen).filter(|seen| !seen.withdrawn);
                 let expected = expected.map(|seen| seen.content);
                 live += u64::from(expected.is_some());
-                let shard = &cores.shards[cores.owner(&octets)];
-                let read = shard.kv_get(this.clocks(self.now), at, &octets);
+                let shard = &cores.shards[cores.owner(octets)];
+                let read = shard.kv_get(this.clocks(self.now), at, octets);
                 if read.map(|value| value.map(|value| value.value)) != Ok(expected) {
                     return self.fail((Check::Client, format!("hub {hub}, key {key}: {read:?}")));
                 }
@@ -288,75 +211,133 @@ impl World {
         Ok(())
     }
 
-    /// Every acknowledged write is there unless something later replaced it.
-    fn kept(&self, records: &Records<'_>) -> Step {
+    /// Every acknowledged write is there unless something later replaced it: where its originator
+    /// is and remembers it, or else in some part of the group.
+    fn kept(&self, groups: &[(Vec<usize>, Records<'_>)], excuses: &mut Excuses) -> Step {
         for (instance, plan) in self.plan.instances.iter().enumerate() {
             for key in 0..plan.keys {
                 for originator in 0..self.hubs.len() {
-                    let name = (instance, key, originator);
-                    if let Err(reason) = self.kept_one(name, records.get(&name)) {
-                        let seen = brief(records.get(&name));
-                        let detail =
-                            format!("{name:?}: {reason}; held: {seen}; {}", self.history(name));
-                        return self.fail((Check::LostWrite, detail));
-                    }
+                    self.kept_somewhere((instance, key, originator), groups, excuses)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn kept_one(&self, name: Name, seen: Option<&Seen<'_>>) -> Result<(), &'static str> {
+    fn kept_somewhere(
+        &self,
+        name: Name,
+        groups: &[(Vec<usize>, Records<'_>)],
+        excuses: &mut Excuses,
+    ) -> Step {
+        let (instance, key, originator) = name;
+        let chain = client::chain(&self.plan, instance, key, originator).expect("within the plan");
+        let safe = self.ledger.last_safe(chain);
+        let wrote = |safe: usize| self.ledger.chain(chain)[safe].run;
+        let remembers = safe.is_some_and(|safe| wrote(safe) == self.hubs[originator].run);
+        let is_home = |members: &[usize]| remembers && members.contains(&originator);
+        let has_home = groups.iter().any(|(members, _)| is_home(members));
+        let mut lost = Ok(());
+        for (members, records) in groups {
+            let seen = records.get(&name);
+            match self.kept_one(name, seen) {
+                Ok(excuse) if is_home(members) || !has_home => {
+                    if let Some(excuse) = excuse {
+                        excuses.count(excuse);
+                    }
+                    return Ok(()); // That the others hold the same, or are parted, is known.
+                }
+                // It parted from the originator, and knows what it knew then.
+                Ok(_) => {}
+                Err((_, fault)) if has_home && !is_home(members) && fault != Fault::Foreign => {}
+                Err((check, fault)) => {
+                    let (seen, history) = (brief(seen), self.history(name));
+                    let detail = format!("{name:?}: {fault:?}; held: {seen}; {history}");
+                    lost = self.fail((check, detail));
+                    if is_home(members) || fault == Fault::Foreign {
+                        return lost;
+                    }
+                }
+            }
+        }
+        lost
+    }
+
+    /// Whether what is held is the last safe write of a chain or a later one, or why it may be
+    /// another.
+    fn kept_one(
+        &self,
+        name: Name,
+        seen: Option<&Seen<'_>>,
+    ) -> Result<Option<Excuse>, (Check, Fault)> {
         let (instance, key, originator) = name;
         let is_kv = self.plan.instances[instance].is_kv;
         let chain = client::chain(&self.plan, instance, key, originator).expect("within the plan");
         let writes = self.ledger.chain(chain);
         let found = seen.map(|seen| self.ledger.identify(chain, is_kv, seen));
         if found == Some(None) {
-            return Err("nobody wrote this");
+            return Err((Check::LostWrite, Fault::Foreign));
         }
-        if self.is_ambiguous(name) {
-            return Ok(());
-        }
-        let safe = self.ledger.last_safe(chain);
-        let Some(safe) = safe.filter(|safe| !writes[*safe].is_over(self.now)) else {
-            return Ok(()); // Nothing has to be there, and what is there was written.
+        let found = seen.zip(found.flatten());
+        let Some(safe) = self.ledger.last_safe(chain) else {
+            return Ok(None); // Nothing has to be there, and what is there was written.
         };
+        let excuse = self.is_ambiguous(name).then_some(Excuse::ReusedSequence);
+        let fail = |check, fault| excuse.map_or(Err((check, fault)), |excuse| Ok(Some(excuse)));
         let rank = (writes[safe].stamp, self.hubs[originator].id);
         let outlived = is_kv && self.outlived(instance, key, &rank);
-        match (seen, found.flatten()) {
-            (Some(seen), Some(at)) => {
-                let write = &writes[at];
-                // What is brought back after that, the originator withdraws if it still knows.
-                let forgetful = self.hubs[originator].run > 1 || self.hubs[originator].gone;
-                if outlived && (seen.withdrawn || forgetful) {
-                    return Ok(());
-                }
-                if at < safe {
-                    return Err("an older write is in its place");
-                }
-                if seen.withdrawn != write.withdrawn {
-                    return Err("withdrawn by nobody");
-                }
-                if seen.content != write.content {
-                    return Err("other content");
-                }
-                self.lives(seen, write)
-            }
-            _ if outlived => Ok(()),
-            _ => Err("an acknowledged write is gone"),
+        let Some((seen, at)) = found else {
+            return if writes[safe].is_over(self.now) || outlived {
+                Ok(None)
+            } else {
+                fail(Check::LostWrite, Fault::Missing)
+            };
+        };
+        let write = &writes[at];
+        // What is brought back after that, the originator withdraws if it still knows.
+        let this = &self.hubs[originator];
+        let forgotten = this.gone || write.run < this.run;
+        if outlived && (seen.withdrawn || forgotten) {
+            return Ok((!seen.withdrawn).then_some(Excuse::LoserBack));
         }
+        if at < safe && !seen.withdrawn {
+            let over = writes[safe].withdrawn || writes[safe].is_over(self.now);
+            return if over && forgotten {
+                Ok(Some(Excuse::TakenBack))
+            } else if over {
+                fail(Check::Resurrection, Fault::Older)
+            } else {
+                fail(Check::LostWrite, Fault::Older)
+            };
+        }
+        if at < safe && !writes[safe].is_over(self.now) {
+            return fail(Check::LostWrite, Fault::Older);
+        }
+        if writes[safe].is_over(self.now) {
+            return Ok(None);
+        }
+        if seen.withdrawn != write.withdrawn {
+            return fail(Check::LostWrite, Fault::Withdrawn);
+        }
+        if seen.content != write.content {
+            return fail(Check::LostWrite, Fault::Content);
+        }
+        if !self.lives(seen, write) {
+            return fail(Check::Life, Fault::Life);
+        }
+        Ok(None)
     }
 
     /// D-21: nothing lives shorter than promised, or longer than its ways took.
-    fn lives(&self, seen: &Seen<'_>, write: &Write) -> Result<(), &'static str> {
-        let fits = match (seen.expires, write.expires) {
+    fn lives(&self, seen: &Seen<'_>, write: &Write) -> bool {
+        match (seen.expires, write.expires) {
             (Some(seen), Some(promised)) => {
-                seen >= promised && seen - promised <= self.plan.life_tolerance()
+                let life = promised - write.at;
+                seen + self.plan.rate_tolerance(life) >= promised
+                    && seen.saturating_sub(promised) <= self.plan.life_tolerance(life)
             }
             (seen, promised) => seen.is_some() == promised.is_some() || write.withdrawn,
-        };
-        if fits { Ok(()) } else { Err("wrong life") }
+        }
     }
 
     /// K-04: a later write to this key is over, and takes what ranks below it along.

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use scsp_engine::InstanceIndex;
+use scsp_engine::alignment;
 use scsp_engine::shard::{Condition, Life, Refusal};
 
 use crate::client::{self, Operation, Write};
+use crate::hub::{Seen, instance_index};
+use crate::plan::MS;
 use crate::report::Check;
+use crate::sabotage::Sabotage;
 
 use super::{Event, Step, World};
+
+/// Stores round down to this when a record was taken in, and more.
+const CHANGED_STEP: u64 = 32 * MS;
 
 impl World {
     /// One client does something, or a burst of things.
@@ -25,7 +31,7 @@ impl World {
         } else {
             1
         };
-        let awake = self.hubs[hub].cores.is_some() && self.hubs[hub].stalled_until <= self.now;
+        let awake = self.hubs[hub].cores.is_some() && self.hubs[hub].awake_at(None) <= self.now;
         for _ in 0..count {
             let instance = self.clients.index(self.plan.instances.len());
             let keys = self.plan.instances[instance].keys;
@@ -44,8 +50,11 @@ impl World {
     }
 
     fn operate(&mut self, hub: usize, instance: usize, key: u16, operation: &Operation) -> Step {
-        let octets = client::key_octets(self.plan.instances[instance].is_kv, key);
+        let octets = self.keys.octets(instance, key).to_vec();
         let shard = self.cores(hub).owner(&octets);
+        if self.hubs[hub].awake_at(Some(1 + shard)) > self.now {
+            return Ok(()); // The client waits, and goes.
+        }
         if self.options.trace {
             self.trace_line(format_args!(
                 "{hub} instance {instance} key {key}: {operation}"
@@ -72,12 +81,16 @@ impl World {
         operation: &Operation,
     ) -> Result<bool, Refusal> {
         let clocks = self.clocks(hub);
-        let at = InstanceIndex(u16::try_from(instance).expect("at most two"));
+        let at = instance_index(instance);
+        let wrong = self.breaks(hub, Sabotage::WrongValue);
         let core = &mut self.cores(hub).shards[shard];
         let set = |life: &Option<u64>| {
             life.map_or(Life::Forever, |life| Life::For(Duration::from_nanos(life)))
         };
         match operation {
+            Operation::Set { life, .. } if wrong => {
+                core.kv_set(clocks, at, key, b"wrong", set(life), Condition::Always)
+            }
             Operation::Set { value, life } => {
                 core.kv_set(clocks, at, key, value, set(life), Condition::Always)
             }
@@ -106,7 +119,7 @@ impl World {
         octets: &[u8],
         operation: &Operation,
     ) -> Step {
-        let at = InstanceIndex(u16::try_from(instance).expect("at most two"));
+        let at = instance_index(instance);
         let (now, id) = (self.now, self.hubs[hub].id);
         let clocks = self.clocks(hub);
         let cores = self.hubs[hub].cores.as_ref().expect("it just answered");
@@ -144,34 +157,78 @@ impl World {
             return self.fail((Check::Client, format!("hub {hub} holds {write:?} instead")));
         }
         self.stats.writes += 1;
+        let ahead = i32::from(self.breaks(hub, Sabotage::RewoundEntry));
         let chain = client::chain(&self.plan, instance, key, hub).expect("within the plan");
         let seq = write.seq;
+        let hops = self.plan.timing.hop_count;
         if self.options.trace {
             self.trace_line(format_args!(
                 "{hub} key {key}: acknowledged with sequence {seq}"
             ));
         }
+        let this = &mut self.hubs[hub];
+        let cores = this.cores.as_ref().expect("it just answered");
+        let seen = cores.find(at, octets, id.as_bytes()).map(|seen| Seen {
+            seq: seen.seq + ahead,
+            ..seen
+        });
+        let shard = cores.owner(octets);
+        this.records.came(chain, seq, hops);
+        let result = this.records.originated(chain, seq);
+        let result = result.and_then(|()| this.records.held(chain, shard, seen.as_ref()));
         self.ledger.note(chain, write);
-        let sequences = &mut self.hubs[hub].sequences;
-        let result = sequences
-            .originated(chain, seq)
-            .and_then(|()| sequences.held(chain, Some(seq)));
-        result.or_else(|violation| self.fail(violation))
+        result.or_else(|violation| self.fail(violation))?;
+        self.could_not_know(hub, instance, key, chain)
     }
 
-    /// A client believes in a write that no hub has heard of.
-    pub(super) fn forget_write(&mut self) {
-        let chain = client::chain(&self.plan, 0, 0, 0).expect("every plan has a key");
-        let write = Write {
-            run: self.hubs[0].run,
-            at: self.now,
-            seq: i32::MAX,
-            stamp: u64::MAX,
-            withdrawn: false,
-            content: b"never written".to_vec(),
-            expires: None,
-            lost: false,
+    /// A sequence is used again only where no neighbour could have told: none is aligned that held
+    /// the earlier record when their exchange began (CSU-20), and the hold is over (D-09).
+    fn could_not_know(&self, hub: usize, instance: usize, key: u16, chain: usize) -> Step {
+        let writes = self.ledger.chain(chain);
+        let Some((last, before)) = writes.split_last() else {
+            return Ok(());
         };
-        self.ledger.note(chain, write);
+        let again = |write: &Write| write.run != last.run && write.seq >= last.seq;
+        if !before.iter().any(again) {
+            return Ok(());
+        }
+        let this = &self.hubs[hub];
+        let (at, octets) = (instance_index(instance), self.keys.octets(instance, key));
+        let cores = this.cores.as_ref().expect("it just answered");
+        let met = |position| this.watches[this.dcs(instance, position).index()].was_aligned;
+        let is_alone = !(0..this.neighbours.len()).any(met) && !this.neighbours.is_empty();
+        for (position, neighbour) in this.neighbours.iter().enumerate() {
+            let status = cores.control.peer(this.dcs(instance, position));
+            if status.alignment != alignment::State::Aligned {
+                continue;
+            }
+            let peer = &self.hubs[neighbour.hub];
+            let back = peer
+                .position(neighbour.link, hub)
+                .expect("they are neighbours");
+            let Some(cores) = &peer.cores else { continue };
+            let back = peer.dcs(instance, back);
+            let began = peer.watches[back.index()].negotiated_at;
+            let is_aligned = cores.control.peer(back).alignment == alignment::State::Aligned;
+            // What came later flows by itself and may still be on its way (CA-17).
+            let was_there = |changed| began.is_some_and(|began| changed + CHANGED_STEP < began);
+            if is_aligned
+                && let Some((changed, seq)) = cores.changed(at, octets, this.id.as_bytes())
+                && seq >= last.seq
+                && was_there(changed)
+            {
+                let detail = format!(
+                    "hub {hub} wrote {}, hub {} held {seq}",
+                    last.seq, neighbour.hub
+                );
+                return self.fail((Check::Forgotten, detail));
+            }
+        }
+        let up = this.local(self.now) - this.local(this.started_at);
+        if is_alone && u128::from(up) < self.plan.timing.boot_hold.as_nanos() {
+            let detail = format!("hub {hub} wrote {} {up} ns after its start", last.seq);
+            return self.fail((Check::Forgotten, detail));
+        }
+        Ok(())
     }
 }
