@@ -24,7 +24,8 @@ pub(crate) type Violation = (Check, String);
 pub(crate) struct Rules<'a> {
     pub(crate) now: u64,
     pub(crate) own: &'a ServerId,
-    pub(crate) neighbour: &'a ServerId,
+    /// `None`: everybody on a multipoint link.
+    pub(crate) neighbour: Option<&'a ServerId>,
     pub(crate) packet_limit: usize,
     pub(crate) hello_interval: Duration,
     pub(crate) hop_count: u16,
@@ -97,14 +98,18 @@ impl Watch {
         self.hello_sent_at = self.hello_sent_at.map(|at| at.max(until));
     }
 
-    fn credit_ca(&mut self) {
+    pub(crate) fn is_updating(&self) -> bool {
+        self.is_updating
+    }
+
+    /// A CA message came to `Control`, or it began to negotiate: a new one may go out.
+    pub(crate) fn credit_ca(&mut self) {
         self.ca_credit = (self.ca_credit + 1).min(2);
     }
 
     /// A whole packet of the neighbour arrived; a shard may be `lag` behind.
     pub(crate) fn received(&mut self, now: u64, lag: u64, message: &Message<'_>) {
         match message {
-            Message::Ca(_) => self.credit_ca(),
             Message::CsuRequest(request) => {
                 while self
                     .came
@@ -119,7 +124,7 @@ impl Watch {
                     self.came.push_back((now, name));
                 }
             }
-            Message::CsuReply(_) | Message::Csus(_) | Message::Hello(_) => {}
+            Message::Ca(_) | Message::CsuReply(_) | Message::Csus(_) | Message::Hello(_) => {}
         }
     }
 
@@ -139,7 +144,9 @@ impl Watch {
             let detail = format!("{kind:?} of {len} octets, limit {limit}");
             return Err((Check::Packet, detail)); // D-14
         }
-        let addressed = envelope.receiver() == rules.neighbour.as_bytes();
+        let addressed = rules
+            .neighbour
+            .is_none_or(|id| id.as_bytes() == envelope.receiver());
         if !addressed && (kind != MessageType::Hello || !envelope.receiver().is_empty()) {
             return Err((Check::Packet, format!("{kind:?} to another receiver id")));
         }

@@ -326,14 +326,16 @@ impl Hub {
 
     fn setup(&self, plan: &Plan, index: usize, now: u64, hash_seed: u64) -> Setup {
         let timing = &plan.timing;
-        let instances = plan.instances.iter().map(|instance| InstanceSetup {
+        let groups = (1..).map(ServerGroupId);
+        let instances = plan.instances.iter().zip(groups);
+        let instances = instances.map(|(instance, group)| InstanceSetup {
             protocol: if instance.is_kv {
                 ProtocolId::KV
             } else {
                 OPAQUE
             },
-            group: ServerGroupId(1),
-            family: FamilyId(0),
+            group,
+            family: FamilyId(instance.family),
             profile: if instance.is_kv {
                 Profile::Kv
             } else {
@@ -372,7 +374,13 @@ impl Hub {
             hash_seed,
             started_unix_ms: self.unix_ms(now),
             instances: instances.collect(),
-            links: vec![LinkSetup { multipoint: false }; self.ports.len()],
+            links: self
+                .ports
+                .iter()
+                .map(|link| LinkSetup {
+                    multipoint: plan.links[*link].multipoint,
+                })
+                .collect(),
             dcs: dcs.collect(),
         }
     }
@@ -413,6 +421,25 @@ impl Hub {
         self.neighbours
             .iter()
             .position(|neighbour| (neighbour.link, neighbour.hub) == (link, hub))
+    }
+
+    /// The DCSs whose Hellos go with that of `dcs`: those of its family behind the same neighbour
+    /// (H-14).
+    pub(crate) fn relatives(&self, plan: &Plan, dcs: DcsIndex) -> Vec<DcsIndex> {
+        let position = dcs.index() % self.neighbours.len();
+        let family = plan.instances[self.instance_of(dcs)].family;
+        let related = |instance: &usize| plan.instances[*instance].family == family;
+        let all = (0..plan.instances.len()).filter(related);
+        let all = all.map(|instance| self.dcs(instance, position));
+        all.filter(|other| family != 0 || *other == dcs).collect()
+    }
+
+    /// The DCSs by which `instance` reaches those on a link.
+    pub(crate) fn dcs_on(&self, instance: usize, port: usize) -> Vec<DcsIndex> {
+        let all = self.neighbours.iter().enumerate();
+        all.filter(|(_, neighbour)| neighbour.port == port)
+            .map(|(position, _)| self.dcs(instance, position))
+            .collect()
     }
 
     /// The instance that a packet names.

@@ -90,6 +90,8 @@ pub(crate) struct HubPlan {
 #[derive(Clone, Debug)]
 pub(crate) struct InstancePlan {
     pub(crate) is_kv: bool,
+    /// Family id, 0: none (H-14).
+    pub(crate) family: u16,
     /// Different keys that clients use.
     pub(crate) keys: u16,
 }
@@ -181,8 +183,9 @@ impl Plan {
         let limit = rng.pick(&[200, 576, 1472, 1472, 1472, 9000, 65_507]);
         let links = members
             .into_iter()
-            .map(|members| LinkPlan {
+            .map(|(members, multipoint)| LinkPlan {
                 members,
+                multipoint,
                 packet_limit: if rng.chance(200) {
                     rng.pick(&[256, 1472, 4000])
                 } else {
@@ -296,7 +299,12 @@ impl Plan {
             it.quality.corrupt_permille = 0;
         });
         with(quality.jitter > 0, &|it| it.quality.jitter = 0);
-        with(self.instances.len() > 1, &|it| it.instances.truncate(1));
+        with(self.instances.len() > 1, &|it| {
+            it.instances.pop();
+        });
+        with(self.instances.iter().any(|it| it.family > 0), &|it| {
+            it.instances.iter_mut().for_each(|it| it.family = 0);
+        });
         with(self.batch_max > 0, &|it| it.batch_max = 0);
         with(self.lateness_max > 0, &|it| it.lateness_max = 0);
         with(self.max_records > 0, &|it| it.max_records = 0);
@@ -318,6 +326,28 @@ impl Plan {
             format!("{secs:4}.{millis:03} s {:?}\n", fault.kind)
         };
         faults.iter().map(line).collect()
+    }
+
+    /// Series of Hellos that a hub sends: for every neighbour, or for all on a multipoint link
+    /// (H-10), one for each family and each instance without one (H-14).
+    pub(crate) fn streams(&self, hub: usize) -> u64 {
+        let mut scopes: Vec<(u16, usize)> = self
+            .instances
+            .iter()
+            .enumerate()
+            .map(|(index, it)| (it.family, if it.family == 0 { index } else { 0 }))
+            .collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        let links = self.links.iter().filter(|link| link.members.contains(&hub));
+        let series = |link: &LinkPlan| {
+            if link.multipoint {
+                1
+            } else {
+                link.members.len() - 1
+            }
+        };
+        (scopes.len() * links.map(series).sum::<usize>()) as u64
     }
 
     /// Number of hubs.
@@ -379,18 +409,20 @@ fn hubs(count: usize, scenario: Scenario, calm_at: u64, rng: &mut Rng) -> Vec<Hu
 }
 
 fn instances(rng: &mut Rng) -> Vec<InstancePlan> {
-    let keys = |rng: &mut Rng| {
-        u16::try_from(rng.pick(&[4, 4, 12, 12, 40, 40, 120, 120, 600])).expect("small")
+    let families = rng.chance(250);
+    let further = if families {
+        rng.between(1, 2)
+    } else {
+        u64::from(rng.chance(300))
     };
-    let mut instances = vec![InstancePlan {
-        is_kv: true,
-        keys: keys(rng),
-    }];
-    if rng.chance(350) {
-        instances.push(InstancePlan {
-            is_kv: false,
-            keys: keys(rng),
-        });
+    let mut instance = |is_kv| InstancePlan {
+        is_kv,
+        family: if families { rng.pick(&[0, 7, 7, 7]) } else { 0 },
+        keys: rng.pick(&[4, 4, 12, 12, 40, 40, 120, 120, 600]),
+    };
+    let mut instances = vec![instance(true)];
+    for further in 0..further {
+        instances.push(instance(further == 1));
     }
     instances
 }

@@ -158,11 +158,13 @@ impl World {
         self.believe(chain, write);
     }
 
-    /// What goes out in place of a packet: `None`: nothing; empty: the packet itself.
+    /// What goes out in place of a packet to `dcs`, or to all on its multipoint link: `None`:
+    /// nothing; empty: the packet itself.
     pub(crate) fn sabotaged(
         &self,
         hub: usize,
         dcs: DcsIndex,
+        to_all: bool,
         bytes: &[u8],
     ) -> Option<Vec<Vec<u8>>> {
         let Some(sabotage) = self.options().sabotage.filter(|_| hub == 0) else {
@@ -179,6 +181,14 @@ impl World {
         let late = self.now() >= BEGINS_AT;
         let mut copy = bytes.to_vec();
         let first = overhead(kind, header.sender.len(), header.receiver.len());
+        if to_all
+            && sabotage == Sabotage::EarlyUpdate
+            && self.alignment(hub, dcs) == Some(alignment::State::Negotiation)
+        {
+            let receiver = &[0xFF; 4];
+            let early = Header { receiver, ..header };
+            return Some(vec![copy, empty(MessageType::CsuRequest, &early)]);
+        }
         match (sabotage, kind) {
             (Sabotage::MutedAlignment, MessageType::Ca) => None,
             (Sabotage::MutedHello, MessageType::Hello) if late => None,

@@ -5,7 +5,11 @@ use scsp_sim::{Check, Options, Plan, Sabotage, Scenario, Topology, run};
 
 /// The worlds in which a rule is broken: three hubs or more, so that records are sent on.
 fn worlds(scenario: Scenario) -> impl Iterator<Item = Plan> {
-    let plan = move |seed| Plan::new(seed, Some(Topology::Mesh), Some(scenario));
+    linked(Topology::Mesh, scenario)
+}
+
+fn linked(topology: Topology, scenario: Scenario) -> impl Iterator<Item = Plan> {
+    let plan = move |seed| Plan::new(seed, Some(topology), Some(scenario));
     (0..).map(plan).filter(|plan| plan.hubs_len() > 2).take(6)
 }
 
@@ -40,7 +44,11 @@ fn assert_noticed(sabotage: Sabotage, reasons: &[Check]) {
 /// Goal: without sabotage the same worlds pass.
 #[test]
 fn nothing_to_notice() {
-    for plan in worlds(Scenario::Chaos).map(Plan::without_faults) {
+    let segments = linked(Topology::Segment, Scenario::Chaos);
+    for plan in worlds(Scenario::Chaos)
+        .chain(segments)
+        .map(Plan::without_faults)
+    {
         let seed = plan.seed;
         let (_, result) = run(plan, Options::default());
         assert!(result.is_ok(), "seed {seed}: {result:?}");
@@ -198,4 +206,22 @@ fn forgotten_delete() {
 #[test]
 fn panics_are_failures() {
     assert_noticed(Sabotage::Panic, &[Check::Panic]);
+}
+
+/// Goal: what goes to everybody on a multipoint link is judged as what goes to one neighbour
+/// (H-10, CSU-14).
+#[test]
+fn csu_14_sabotage_on_segments() {
+    for (sabotage, check) in [
+        (Sabotage::MutedHello, Check::HelloGap),
+        (Sabotage::EarlyUpdate, Check::BeforeUpdate),
+        (Sabotage::SpentHops, Check::HopCount),
+        (Sabotage::StaleRecord, Check::Stale),
+        (Sabotage::RenewedLife, Check::Life),
+        (Sabotage::DamagedPacket, Check::Packet),
+        (Sabotage::RepeatedHello, Check::Restless),
+    ] {
+        let worlds = linked(Topology::Segment, Scenario::Chaos).map(Plan::without_faults);
+        assert_reasons(sabotage, &noticed(sabotage, worlds), &[check]);
+    }
 }

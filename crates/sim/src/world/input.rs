@@ -1,9 +1,9 @@
 //! What comes to the cores: packets, messages of other cores, deadlines.
 
 use scsp_engine::message::BatchKind;
-use scsp_engine::{DcsIndex, ToShard, shard};
+use scsp_engine::{DcsIndex, LinkIndex, ToControl, ToShard, shard};
 use scsp_profile::KvBody;
-use scsp_wire::{Envelope, Message, Record, Summary};
+use scsp_wire::{Envelope, Message, MessageType, Record, Summary};
 
 use crate::client;
 use crate::hub::{CoreMessage, Cores, Seen, instance_index};
@@ -47,8 +47,17 @@ impl World {
         let Some(instance) = this.instance(envelope.protocol(), envelope.group()) else {
             return Ok(());
         };
-        let dcs = this.dcs(instance, position);
         let message = envelope.open().ok();
+        let dcs = match &message {
+            Some(Message::Hello(hello)) => {
+                let station = u16::try_from(position).expect("few");
+                let port = LinkIndex(u16::try_from(this.neighbours[position].port).expect("few"));
+                let names = (envelope.protocol(), envelope.group());
+                cores.setup.hello_dcs(port, station, names, hello.family)
+            }
+            _ => Some(this.dcs(instance, position)),
+        };
+        let Some(dcs) = dcs else { return Ok(()) };
         let shard = match travel.shard {
             Some(shard) => shard,
             None => self.steer(hub, shards, message.as_ref()),
@@ -115,6 +124,11 @@ impl World {
         let clocks = self.clocks(hub);
         match message {
             CoreMessage::Control(message) => {
+                if let ToControl::Packet { dcs, bytes, .. } = &message
+                    && bytes.get(1) == Some(&MessageType::Ca.code())
+                {
+                    self.hubs[hub].watches[dcs.index()].credit_ca();
+                }
                 self.cores(hub).control.handle_message(clocks, message);
                 self.drain(hub, slot)
             }

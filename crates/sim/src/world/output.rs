@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use scsp_engine::{DcsIndex, Destination, Notice, shard};
-use scsp_wire::{CsuRequest, Envelope, Message, MessageType, checksum};
+use scsp_wire::{CsuRequest, Envelope, Message, MessageType, ServerId, checksum, is_broadcast};
 
-use crate::check::Rules;
+use crate::check::{Rules, Violation};
 use crate::client;
 use crate::hub::{CoreMessage, instance_index};
 use crate::link::Flaw;
@@ -177,10 +177,12 @@ impl World {
 
     /// A core sends a packet: it is judged and goes onto its link.
     fn send(&mut self, hub: usize, to: Destination, bytes: &[u8]) -> Step {
-        let Destination::Dcs(dcs) = to else {
-            unreachable!("all links are unicast");
+        let this = &self.hubs[hub];
+        let (dcs, port) = match to {
+            Destination::Dcs(dcs) => (dcs, None),
+            Destination::Group(link) => (this.dcs_on(0, link.index())[0], Some(link.index())),
         };
-        let Some(altered) = self.sabotaged(hub, dcs, bytes) else {
+        let Some(altered) = self.sabotaged(hub, dcs, port.is_some(), bytes) else {
             return Ok(());
         };
         for bytes in altered
@@ -188,24 +190,36 @@ impl World {
             .map(Vec::as_slice)
             .chain(altered.is_empty().then_some(bytes))
         {
-            self.send_one(hub, dcs, bytes)?;
+            if let Some(port) = port {
+                let judged = self.judge_group(hub, port, bytes);
+                self.sent(hub, judged)?;
+                self.carry_to_all(hub, port, bytes);
+            } else {
+                let judged = self.judge_packet(hub, dcs, bytes);
+                self.sent(hub, judged)?;
+                self.carry_to(hub, dcs, bytes);
+            }
         }
         Ok(())
     }
 
-    fn send_one(&mut self, hub: usize, dcs: DcsIndex, bytes: &[u8]) -> Step {
-        let kind = match self.judge_packet(hub, dcs, bytes) {
+    fn carry_to_all(&mut self, hub: usize, port: usize, bytes: &[u8]) {
+        let link = self.hubs[hub].ports[port];
+        let members = self.links[link].members.clone();
+        for other in members.into_iter().filter(|other| *other != hub) {
+            self.carry(link, hub, other, bytes);
+        }
+    }
+
+    fn sent(&mut self, hub: usize, judged: Result<MessageType, Violation>) -> Step {
+        let kind = match judged {
             Ok(kind) => kind,
-            Err((check, detail)) => {
-                let peer = self.hubs[hub].neighbour(dcs).hub;
-                return self.fail((check, format!("hub {hub} to hub {peer}: {detail}")));
-            }
+            Err((check, detail)) => return self.fail((check, format!("hub {hub} {detail}"))),
         };
         self.stats.packets[usize::from(kind.code()) - 1] += 1;
         if kind != MessageType::Hello {
             self.busy_at = self.now;
         }
-        self.carry_to(hub, dcs, bytes);
         Ok(())
     }
 
@@ -214,33 +228,93 @@ impl World {
         hub: usize,
         dcs: DcsIndex,
         bytes: &[u8],
-    ) -> Result<MessageType, (Check, String)> {
-        let whole = |error| (Check::Packet, format!("{error:?} in what was sent"));
-        let envelope = Envelope::parse(bytes).map_err(whole)?;
-        let message = envelope.open().map_err(whole)?;
-        let kind = envelope.message_type();
-        if envelope.bytes().len() != bytes.len() {
-            return Err((Check::Packet, format!("{kind:?} with wrong size")));
+    ) -> Result<MessageType, Violation> {
+        let (envelope, message) = whole(bytes)?;
+        let family = match &message {
+            Message::Hello(_) => self.hubs[hub].relatives(&self.plan, dcs),
+            _ => vec![dcs],
+        };
+        for dcs in family {
+            let this = &self.hubs[hub];
+            let neighbour = this.neighbour(dcs);
+            let (own, peer) = (this.id, self.hubs[neighbour.hub].id);
+            let rules = self.rules(hub, neighbour.link, &own, Some(&peer));
+            let result = self.hubs[hub].watches[dcs.index()].sent(&rules, &envelope, &message);
+            result.map_err(|(check, detail)| {
+                (check, format!("to hub {}: {detail}", neighbour.hub))
+            })?;
         }
+        if let Message::CsuRequest(request) = &message {
+            self.judge_records(hub, self.hubs[hub].instance_of(dcs), request)?;
+        }
+        Ok(envelope.message_type())
+    }
+
+    /// To everybody on a multipoint link go Hellos (H-10), and CSU Requests (CSU-14) that at least
+    /// one of them may have (CSU-01).
+    fn judge_group(
+        &mut self,
+        hub: usize,
+        port: usize,
+        bytes: &[u8],
+    ) -> Result<MessageType, Violation> {
+        let (envelope, message) = whole(bytes)?;
+        let kind = envelope.message_type();
         let this = &self.hubs[hub];
-        let neighbour = this.neighbour(dcs);
-        let (own, peer) = (this.id, self.hubs[neighbour.hub].id);
-        let timing = &self.plan.timing;
-        let rules = Rules {
+        let (own, link) = (this.id, this.ports[port]);
+        let Some(instance) = this.instance(envelope.protocol(), envelope.group()) else {
+            return Err((Check::Packet, format!("{kind:?} of no instance")));
+        };
+        let all = this.dcs_on(instance, port);
+        let dcs: Vec<DcsIndex> = match &message {
+            Message::Hello(_) => {
+                let relatives = |dcs: &DcsIndex| this.relatives(&self.plan, *dcs);
+                all.iter().flat_map(relatives).collect()
+            }
+            Message::CsuRequest(_) if is_broadcast(envelope.receiver()) => {
+                let open = |dcs: &&DcsIndex| this.watches[dcs.index()].is_updating();
+                let open: Vec<DcsIndex> = all.iter().filter(open).copied().collect();
+                // Where there is none, whether that is only just so is found out from any.
+                if open.is_empty() { all } else { open }
+            }
+            _ => return Err((Check::Packet, format!("{kind:?} to everybody"))),
+        };
+        let rules = self.rules(hub, link, &own, None);
+        let mut first = Err((Check::Packet, "to nobody".to_owned()));
+        for dcs in dcs {
+            let result = self.hubs[hub].watches[dcs.index()].sent(&rules, &envelope, &message);
+            if kind == MessageType::Hello {
+                result?;
+                first = Ok(());
+            } else {
+                first = first.or(result);
+            }
+        }
+        first?;
+        if let Message::CsuRequest(request) = &message {
+            self.judge_records(hub, instance, request)?;
+        }
+        Ok(kind)
+    }
+
+    fn rules<'a>(
+        &self,
+        hub: usize,
+        link: usize,
+        own: &'a ServerId,
+        neighbour: Option<&'a ServerId>,
+    ) -> Rules<'a> {
+        let (this, timing) = (&self.hubs[hub], &self.plan.timing);
+        Rules {
             now: this.local(self.now),
-            own: &own,
-            neighbour: &peer,
-            packet_limit: self.plan.links[neighbour.link].packet_limit,
+            own,
+            neighbour,
+            packet_limit: self.plan.links[link].packet_limit,
             hello_interval: Duration::from_secs(timing.hello_interval_secs.into()),
             hop_count: timing.hop_count,
             csus_retransmit: timing.csus_retransmit,
             lag: this.lag(&self.plan, self.now),
-        };
-        self.hubs[hub].watches[dcs.index()].sent(&rules, &envelope, &message)?;
-        if let Message::CsuRequest(request) = &message {
-            self.judge_records(hub, dcs, request)?;
         }
-        Ok(kind)
     }
 
     /// Records are sent as they are held: the newest instance (CSU-07), with the hops that are
@@ -248,11 +322,10 @@ impl World {
     fn judge_records(
         &self,
         hub: usize,
-        dcs: DcsIndex,
+        instance: usize,
         request: &CsuRequest<'_>,
-    ) -> Result<(), (Check, String)> {
+    ) -> Result<(), Violation> {
         let this = &self.hubs[hub];
-        let instance = this.instance_of(dcs);
         let is_kv = self.plan.instances[instance].is_kv;
         let cores = this.cores.as_ref().expect("it is running");
         for record in request.records().filter(|record| !record.summary.null) {
@@ -323,4 +396,16 @@ impl World {
             self.at(self.now + delay, Event::Packet(Box::new(travel)));
         }
     }
+}
+
+/// A packet that is sent is well-formed, and nothing follows it.
+fn whole(bytes: &[u8]) -> Result<(Envelope<'_>, Message<'_>), Violation> {
+    let malformed = |error| (Check::Packet, format!("{error:?} in what was sent"));
+    let envelope = Envelope::parse(bytes).map_err(malformed)?;
+    let message = envelope.open().map_err(malformed)?;
+    if envelope.bytes().len() != bytes.len() {
+        let kind = envelope.message_type();
+        return Err((Check::Packet, format!("{kind:?} with wrong size")));
+    }
+    Ok((envelope, message))
 }

@@ -105,17 +105,18 @@ impl World {
     /// Hellos flow no more often than they are jittered to, and timers are called for them alone.
     fn moves_little(&self) -> Step {
         let (since, before) = self.quiet_since.as_ref().expect("it was found quiet");
-        let running = self.hubs.iter().filter(|hub| hub.cores.is_some());
-        let neighbours: u64 = running.map(|hub| hub.watches.len() as u64).sum();
+        let running = || (0..self.hubs.len()).filter(|hub| self.hubs[*hub].cores.is_some());
+        let streams: u64 = running().map(|hub| self.plan.streams(hub)).sum();
+        let neighbours: usize = running().map(|hub| self.hubs[hub].watches.len()).sum();
         let intervals = (self.now - since) / (self.plan.hello_interval() * 85 / 100) + 2;
         let at = usize::from(MessageType::Hello.code()) - 1;
         let hellos = self.stats.packets[at] - before.packets[at];
-        if hellos > neighbours * intervals {
-            let detail = format!("{hellos} Hellos to {neighbours} neighbours");
+        if hellos > streams * intervals {
+            let detail = format!("{hellos} Hellos in {streams} series");
             return self.fail((Check::Restless, detail));
         }
         let wakes = self.stats.wakes - before.wakes;
-        let most = WAKES_PER_HELLO * (hellos + neighbours) + self.stats.expiring;
+        let most = WAKES_PER_HELLO * intervals * neighbours as u64 + self.stats.expiring;
         if wakes > most {
             let detail = format!("{wakes} calls of timers with {hellos} Hellos");
             return self.fail((Check::Restless, detail));
