@@ -27,6 +27,7 @@ pub(crate) struct Rules<'a> {
     /// `None`: everybody on a multipoint link.
     pub(crate) neighbour: Option<&'a ServerId>,
     pub(crate) packet_limit: usize,
+    pub(crate) datagram_limit: usize,
     pub(crate) hello_interval: Duration,
     pub(crate) hop_count: u16,
     pub(crate) csus_retransmit: Duration,
@@ -139,8 +140,13 @@ impl Watch {
         if envelope.sender() != rules.own.as_bytes() {
             return Err((Check::Packet, format!("{kind:?} with wrong sender")));
         }
-        if bytes.len() > rules.packet_limit && envelope.record_count() != 1 {
-            let (len, limit) = (bytes.len(), rules.packet_limit);
+        let limit = if envelope.record_count() == 1 {
+            rules.datagram_limit
+        } else {
+            rules.packet_limit
+        };
+        if bytes.len() > limit {
+            let len = bytes.len();
             let detail = format!("{kind:?} of {len} octets, limit {limit}");
             return Err((Check::Packet, detail)); // D-14
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use scsp_cache::KeyHasher;
 use scsp_engine::message::ToShard;
-use scsp_engine::shard::{DATAGRAM_LEN_MAX, shard_of};
+use scsp_engine::shard::shard_of;
 use scsp_engine::{
     AuthSetup, Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup,
     Now, Setup, Shard, ShardIndex, Time, ToControl,
@@ -362,7 +362,7 @@ impl Hub {
                 link: LinkIndex(number(neighbour.port)),
                 station: number(station),
                 packet_limit: plan.links[neighbour.link].packet_limit,
-                datagram_limit: DATAGRAM_LEN_MAX,
+                datagram_limit: plan.datagram_limit,
                 expected_id: plan.expect_ids.then(|| plan.hubs[neighbour.hub].id),
                 max_records: plan.max_records,
                 auth: AuthSetup::default(),

@@ -7,6 +7,7 @@ mod network;
 
 use std::time::Duration;
 
+use scsp_engine::shard::DATAGRAM_LEN_MAX;
 use scsp_wire::ServerId;
 
 use crate::rng::{Rng, Stream};
@@ -24,6 +25,8 @@ pub(crate) const SEC: u64 = 1_000 * MS;
 const HUBS_MAX: u64 = 7;
 /// Most hubs in any world.
 const CROWD_MAX: u64 = 12;
+/// Octets of the largest packet in an Ethernet frame.
+const FRAME_LEN_MAX: usize = 1492;
 /// `CSUReXmtMax` and `CSUSReXmtMax`.
 pub(crate) const RESENDS_MAX: u32 = 5;
 
@@ -132,6 +135,9 @@ pub struct Plan {
     pub scenario: Scenario,
     pub(crate) hubs: Vec<HubPlan>,
     pub(crate) links: Vec<LinkPlan>,
+    /// Octets of the largest packet that links carry at all (D-14): that of a frame on links
+    /// without fragments.
+    pub(crate) datagram_limit: usize,
     /// Records per CSU Request at most; 0: as many as fit.
     pub(crate) max_records: u16,
     /// Neighbours' ids are configured (D-11).
@@ -197,6 +203,7 @@ impl Plan {
             seed,
             topology,
             scenario,
+            datagram_limit: DATAGRAM_LEN_MAX,
             max_records: if rng.chance(150) {
                 rng.pick(&[1, 2, 5])
             } else {
@@ -227,6 +234,11 @@ impl Plan {
             plan.calm_at = plan.writes_until + plan.aligned_within();
         }
         plan.faults = faults::make(&plan, rng);
+        if rng.chance(100) {
+            plan.datagram_limit = FRAME_LEN_MAX;
+            let limits = plan.links.iter_mut().map(|link| &mut link.packet_limit);
+            limits.for_each(|limit| *limit = FRAME_LEN_MAX.min(*limit));
+        }
         plan
     }
 

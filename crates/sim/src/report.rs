@@ -137,6 +137,8 @@ pub struct Stats {
     pub writes: u64,
     /// Client operations refused because the hub was still waiting for its neighbours.
     pub loading: u64,
+    /// Client operations refused because no packet could carry them.
+    pub(crate) too_large: u64,
     /// Writes that only crashed hubs held.
     pub lost_with_hub: u64,
     pub(crate) excuses: Excuses,
@@ -175,6 +177,7 @@ impl Stats {
         self.links.damaged += other.links.damaged;
         self.writes += other.writes;
         self.loading += other.loading;
+        self.too_large += other.too_large;
         self.lost_with_hub += other.lost_with_hub;
         self.excuses.add(&other.excuses);
         self.wakes += other.wakes;
@@ -228,8 +231,8 @@ impl fmt::Display for Stats {
         writeln!(f)?;
         writeln!(
             f,
-            "clients      {} writes acknowledged, {} refused while loading, {} lost with their hubs",
-            self.writes, self.loading, self.lost_with_hub
+            "clients      {} writes acknowledged, {} refused while loading, {} too large, {} lost with their hubs",
+            self.writes, self.loading, self.too_large, self.lost_with_hub
         )?;
         write!(f, "excuses     ")?;
         for (label, count) in Excuse::LABELS.iter().zip(self.excuses.0) {

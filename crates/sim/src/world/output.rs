@@ -310,6 +310,7 @@ impl World {
             own,
             neighbour,
             packet_limit: self.plan.links[link].packet_limit,
+            datagram_limit: self.plan.datagram_limit,
             hello_interval: Duration::from_secs(timing.hello_interval_secs.into()),
             hop_count: timing.hop_count,
             csus_retransmit: timing.csus_retransmit,

@@ -302,8 +302,15 @@ impl World {
         }
         if at < safe && !seen.withdrawn {
             let over = writes[safe].withdrawn || writes[safe].is_over(self.now);
+            // The rest of a record that went elsewhere with a rival, not with what came after it.
+            let rank = (seen.stamp, this.id);
+            let went = (0..self.hubs.len())
+                .filter(|rival| *rival != originator)
+                .any(|rival| self.outlived_by(instance, key, rival, &rank));
             return if over && forgotten {
                 Ok(Some(Excuse::TakenBack))
+            } else if over && is_kv && went {
+                Ok(Some(Excuse::GoneWithWinner))
             } else if over {
                 fail(Check::Resurrection, Fault::Older)
             } else {
@@ -342,14 +349,14 @@ impl World {
 
     /// K-04: a later write to this key is over, and takes what ranks below it along.
     fn outlived(&self, instance: usize, key: u16, rank: &(u64, ServerId)) -> bool {
-        (0..self.hubs.len()).any(|rival| {
-            let chain = client::chain(&self.plan, instance, key, rival).expect("within the plan");
-            let id = self.hubs[rival].id;
-            let writes = self.ledger.chain(chain).iter();
-            writes
-                .filter(|it| (it.stamp, id) > *rank)
-                .any(|it| it.is_over(self.now))
-        })
+        (0..self.hubs.len()).any(|rival| self.outlived_by(instance, key, rival, rank))
+    }
+
+    fn outlived_by(&self, instance: usize, key: u16, rival: usize, rank: &(u64, ServerId)) -> bool {
+        let chain = client::chain(&self.plan, instance, key, rival).expect("within the plan");
+        let id = self.hubs[rival].id;
+        let mut writes = self.ledger.chain(chain).iter();
+        writes.any(|it| (it.stamp, id) > *rank && it.is_over(self.now))
     }
 
     fn history(&self, (instance, key, originator): Name) -> String {

@@ -64,6 +64,10 @@ impl World {
             Ok(true) => self.acknowledged(hub, instance, key, &octets, operation)?,
             Ok(false) => {}
             Err(Refusal::Loading) => self.stats.loading += 1,
+            // D-14: the value fits no frame.
+            Err(Refusal::TooLarge { max, .. }) if max < self.plan.datagram_limit => {
+                self.stats.too_large += 1;
+            }
             Err(refusal) => {
                 return self.fail((Check::Client, format!("hub {hub} refused: {refusal}")));
             }
