@@ -240,7 +240,7 @@ impl Shard {
             } => {
                 self.handle_exchange(now, dcs, epoch, *id, page_octets);
             }
-            ToShard::NextPage { dcs, epoch } => self.handle_next_page(dcs, epoch),
+            ToShard::NextPage { dcs, epoch } => self.handle_next_page(now, dcs, epoch),
             ToShard::Summaries { dcs, epoch, bytes } => {
                 self.handle_summaries(now, dcs, epoch, &bytes);
             }

@@ -31,7 +31,7 @@ impl Shard {
         store.clear_queue(peer.queue);
         peer.reset();
         peer.gate = Gate::Exchange;
-        peer.began_at = now.time;
+        peer.moved_at = now.time;
         peer.epoch = epoch;
         peer.id = Some(id);
         peer.page_octets = page_octets;
@@ -41,8 +41,9 @@ impl Shard {
         self.send_page(dcs);
     }
 
-    pub(super) fn handle_next_page(&mut self, dcs: DcsIndex, epoch: Epoch) {
+    pub(super) fn handle_next_page(&mut self, now: Now, dcs: DcsIndex, epoch: Epoch) {
         if self.is_current(dcs, epoch) {
+            self.peers[dcs.index()].moved_at = now.time;
             self.send_page(dcs);
         }
     }
@@ -102,6 +103,7 @@ impl Shard {
         let mut rivals = Vec::new();
         let limited = self.memory_max < usize::MAX;
         let peer = &mut self.peers[dcs.index()];
+        peer.moved_at = now.time;
         let at = peer.instance;
         let instance = &self.instances[at.index()];
         let blind = instance.blind && !peer.met;

@@ -135,8 +135,8 @@ pub(super) struct Peer {
     pub(super) early: Vec<(Time, BatchKind, Vec<u8>)>,
     /// When the gate opened, while it is open.
     pub(super) opened_at: Option<Time>,
-    /// When the exchange began.
-    pub(super) began_at: Time,
+    /// When the exchange began or last came forward.
+    pub(super) moved_at: Time,
     /// What the exchange left to solicit has come.
     pub(super) first_turn_over: bool,
     /// Update Cache was reached with this neighbour since the start.
@@ -171,7 +171,7 @@ impl Peer {
             window: Window::new(packet_limit),
             early: Vec::new(),
             opened_at: None,
-            began_at: Time::from_nanos(0),
+            moved_at: Time::from_nanos(0),
             first_turn_over: false,
             met: false,
             moved_on: false,
@@ -195,11 +195,11 @@ impl Peer {
     }
 
     /// Whether what is queued for the neighbour is worth keeping: not for one with which an
-    /// exchange has not come to its end in [`EXCHANGE_PATIENCES`] times `patience`.
+    /// exchange has not come forward for [`EXCHANGE_PATIENCES`] times `patience`.
     pub(super) fn is_owed(&self, now: Time, patience: Duration) -> bool {
         match self.gate {
             Gate::Closed => false,
-            Gate::Exchange => now < self.began_at.saturating_add(patience * EXCHANGE_PATIENCES),
+            Gate::Exchange => now < self.moved_at.saturating_add(patience * EXCHANGE_PATIENCES),
             Gate::Open => true,
         }
     }

@@ -14,6 +14,7 @@ use super::expire::expiry;
 use super::flood::Source;
 use super::outcome::Outcome;
 use super::peer::Gate;
+use super::transmit::SOLICITED_HOP_COUNT;
 use super::{Batch, Shard, ids, shard_of};
 
 /// Why a well-formed packet, or any malformed one, was not taken in.
@@ -423,7 +424,11 @@ impl Shard {
             found,
         } = arrival;
         let summary = &record.summary;
-        let at = self.peers[dcs.index()].instance;
+        let peer = &self.peers[dcs.index()];
+        let at = peer.instance;
+        // What is still to be asked for may come by itself (D-06).
+        let is_wanted = summary.hop_count <= SOLICITED_HOP_COUNT && !peer.requests.is_empty();
+        let solicited = solicited || is_wanted;
         let setup = &self.setup.instances[at.index()];
         let hop_count = if solicited {
             setup.hop_count // D-06

@@ -135,8 +135,8 @@ impl Shard {
         let of_before = instance.purges.is_outdated(id, before, came); // CSU-19
         if !entry.flags.own_run && !of_before && !instance.kept_whole(profile, arrival.facts) {
             // What is held was taken back from a neighbour as well, or kept by an earlier run that
-            // went on after that: the newer one counts.
-            return self.take_back(now, arrival);
+            // went on after that: the newer one counts, unless it was forgotten here.
+            return self.take_unknown_own(now, arrival);
         }
         // The own state with the sequence received: what the neighbours hold is no longer newer.
         let (body, expires, flags) = (entry.body.to_vec(), entry.expires, entry.flags);
@@ -177,14 +177,16 @@ impl Shard {
         Outcome::Newer
     }
 
-    /// An own record that this server does not hold: where its memory is whole it was withdrawn or
-    /// has expired, and is withdrawn again; else it is taken back (D-12).
+    /// An own record that this server does not hold, or only as something taken back: where its
+    /// memory is whole it was withdrawn or has expired, and is withdrawn again; else it is taken
+    /// back (D-12).
     fn take_unknown_own(&mut self, now: Now, arrival: &Arrival<'_>) -> Outcome {
         let &Arrival {
             dcs,
             hash,
             record,
             facts,
+            found,
             ..
         } = arrival;
         let at = self.peers[dcs.index()].instance;
@@ -217,8 +219,8 @@ impl Shard {
             facts,
             seq: None,
         };
-        let stored = self.store_own(now, at, hash, &what, seq.unwrap_or(CsaSeq::PURGE), None);
-        let Ok(id) = stored else {
+        let seq_now = seq.unwrap_or(CsaSeq::PURGE);
+        let Ok(id) = self.store_own(now, at, hash, &what, seq_now, found) else {
             return Outcome::Rejected;
         };
         self.acknowledge(dcs, &record.summary);

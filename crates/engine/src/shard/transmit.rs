@@ -19,7 +19,7 @@ use super::solicit::Solicit;
 use super::{Instance, Shard, Transmit};
 
 /// Hop count of a solicited record (D-06).
-const SOLICITED_HOP_COUNT: u16 = 1;
+pub(super) const SOLICITED_HOP_COUNT: u16 = 1;
 /// Between two looks whether a key has become valid.
 const WITHHELD_RETRY: Duration = Duration::from_secs(1);
 /// Largest UDP payload over IPv4 (D-14).

@@ -4,7 +4,7 @@ use scsp_engine::alignment::Role;
 use scsp_engine::alignment::State::{Aligned, Down, Negotiation, Summarize};
 use scsp_engine::hello::State::{Bidirectional, Waiting};
 use scsp_engine::message::Abnormal;
-use scsp_engine::shard::{DATAGRAM_LEN_MAX, Drop, Refusal};
+use scsp_engine::shard::{Condition, DATAGRAM_LEN_MAX, Drop, Life, Refusal};
 use scsp_engine::{DcsIndex, DcsSetup, Notice};
 use scsp_wire::{CsaSeq, ParseError, ServerId, checksum};
 
@@ -184,6 +184,23 @@ fn d_06_solicited_news_travel_on() {
     // Once answered, it is not solicited any more.
     lab.flood(D0, &[rec(b"asked", 3, 6, 1, b"body")]);
     assert_eq!(lab.sent(D1), []);
+}
+
+/// Goal: a record that is on the request list counts as solicited when it comes before it was asked
+/// for: the CSUS that would ask for it never comes.
+#[test]
+fn d_06_wanted_news_travel_on() {
+    let mut lab = Lab::with(&[9, 1], |setup| {
+        setup.instances[0].hop_count = 6;
+        setup.shards = 1;
+    });
+    lab.align(D1);
+    let keys: Vec<[u8; 100]> = (0..40).map(|n| [n; 100]).collect();
+    let wanted: Vec<_> = keys.iter().map(|key| sum(key, 3, 5)).collect();
+    lab.exchange(D0, &wanted);
+    let last = &keys[39];
+    lab.flood(D0, &[rec(last, 3, 5, 1, b"body")]);
+    assert_eq!(records(&lab.sent(D1)), [rec(last, 3, 5, 6, b"body")]);
 }
 
 /// Goal: a partition that heals converges beyond one hop.
@@ -450,6 +467,37 @@ fn d_12_unknown_of_this_run_is_withdrawn() {
     // A later write of another server stays.
     lab.flood(D1, &[rec(b"k", 1, 1, 9, &value(5000, None, b"later"))]);
     assert_eq!(lab.hub.get(lab.now(), b"k").unwrap(), b"later");
+}
+
+/// Goal: what this run forgot is withdrawn also where an older tombstone of it came back first.
+#[test]
+fn d_12_unknown_behind_an_older_tombstone_is_withdrawn() {
+    let mut lab = Lab::with(&[9, 1], |setup| {
+        setup.instances[0] = instance();
+        setup.instances[0].purge_retention = secs(1);
+    });
+    lab.align(D0);
+    lab.align(D1);
+    let now = lab.now();
+    lab.hub.set(now, b"k", b"first");
+    assert!(lab.hub.del(now, b"k"));
+    let (deleted, tombstone) = lab.entry(b"k", LSID).unwrap();
+    lab.hub.set(now, b"k", b"second");
+    let (written, value) = lab.entry(b"k", LSID).unwrap();
+    let home = lab.hub.home(b"k");
+    let life = Life::For(secs(1));
+    let set = home.kv_set(now, I0, b"k", b"third", life, Condition::Always);
+    assert_eq!(set, Ok(true));
+    acknowledge_all(&mut lab);
+    lab.wait(secs(20));
+    assert_eq!(lab.entry(b"k", LSID), None);
+    lab.flood(D0, &[rec(b"k", LSID, deleted, 9, &tombstone)]);
+    lab.sent(D1);
+    lab.flood(D1, &[rec(b"k", LSID, written, 9, &value)]);
+    assert_eq!(lab.hub.get(lab.now(), b"k"), None);
+    let again = lab.entry(b"k", LSID).unwrap().0;
+    assert_eq!(again, written + 2, "above what was forgotten");
+    assert_eq!(records(&lab.sent(D0))[0].sum.seq, again);
 }
 
 /// Goal: an own value of an earlier run is taken back and travels on, also where a second

@@ -4,7 +4,7 @@ use scsp_engine::shard::{Condition, Life, RecordView, Refusal};
 use scsp_profile::{KvBody, KvKind, Stamp};
 use scsp_wire::ServerId;
 
-use crate::script::{LSID, Lab, Msg, Rec, rec, records};
+use crate::script::{LSID, Lab, Msg, Rec, ca, hello, rec, records, sum};
 use crate::support::{D0, D1, I0, START_UNIX_MS, World, at, id, millis, secs};
 
 /// A body with a stamp so many milliseconds after the start.
@@ -206,6 +206,42 @@ fn k_04_nothing_older_shows_through() {
     lab.wait(secs(20));
     assert_eq!(get(&lab, b"k").unwrap(), b"newest");
     assert_eq!(lab.hub.entries().len(), 1);
+}
+
+/// Goal: what expires while a neighbour is in an exchange is kept for it as long as the exchange
+/// goes on, however long that takes, and let go when it comes to a standstill.
+#[test]
+fn k_04_expiry_waits_for_a_long_exchange() {
+    let mut lab = Lab::kv(&[9, 1]);
+    lab.align(D1);
+    lab.open(D0);
+    lab.send(D0, &ca(900, "MIO", &[]));
+    let now = lab.now();
+    let home = lab.hub.home(b"k");
+    let life = Life::For(secs(1));
+    let set = home.kv_set(now, I0, b"k", b"short", life, Condition::Always);
+    assert_eq!(set, Ok(true));
+    lab.collect();
+    let mut seq = 900;
+    let mut pass = |lab: &mut Lab, goes_on: bool| {
+        for _ in 0..50 {
+            for dcs in [D0, D1] {
+                lab.send(dcs, &hello(&[LSID]));
+            }
+            let own = records(&lab.sent(D1));
+            let acks = own.iter().map(|rec| rec.sum.clone()).collect();
+            lab.send(D1, &Msg::Reply(acks));
+            if goes_on {
+                seq += 1;
+                lab.send(D0, &ca(seq, "MO", &[sum(&seq.to_be_bytes(), 9, 1)]));
+            }
+            lab.wait(secs(2));
+        }
+    };
+    pass(&mut lab, true);
+    assert!(lab.entry(b"k", LSID).is_some());
+    pass(&mut lab, false);
+    assert_eq!(lab.entry(b"k", LSID), None);
 }
 
 /// Goal: a write after everything seen wins, even over a neighbour whose clock is an hour ahead;
