@@ -160,8 +160,11 @@ impl World {
         let Some(cores) = &mut this.cores else {
             return;
         };
-        let until = cores.slow_until[slot].max(now + lasts);
-        cores.slow_until[slot] = until;
+        let Some(slow) = cores.slow_until.get_mut(slot) else {
+            return; // A plan that was shrunk has fewer shards.
+        };
+        let until = (*slow).max(now + lasts);
+        *slow = until;
         this.lags_by(now, until, lasts);
         if is_control {
             self.pause_hellos(hub, until);

@@ -199,7 +199,9 @@ impl World {
             };
             this.records.came(chain, seen.seq, hops);
             let is_kv = self.plan.instances[instance].is_kv;
-            let life = life_of(record).filter(|_| is_kv);
+            // An own record may have been answered with the own state (D-12).
+            let own = summary.originator == this.id.as_bytes();
+            let life = life_of(record).filter(|_| is_kv && !own);
             if let (Some(life), Some(expires), false) = (life, seen.expires, seen.withdrawn)
                 && expires > self.now + life + self.plan.rate_tolerance(life)
             {

@@ -135,7 +135,7 @@ impl World {
         one: Option<&Seen<'_>>,
         other: Option<&Seen<'_>>,
     ) -> Option<Excuse> {
-        let (instance, key, originator) = name;
+        let (instance, key, _) = name;
         if self.is_ambiguous(name) {
             return Some(Excuse::ReusedSequence);
         }
@@ -147,7 +147,7 @@ impl World {
         }
         // It went with its winner on one hub, and stayed or came anew on another that had seen
         // the winner replaced, or gone, before.
-        if self.outlived(instance, key, &(seen.stamp, self.hubs[originator].id)) {
+        if self.outlived_by_rivals(name, seen.stamp) {
             return Some(Excuse::GoneWithWinner);
         }
         // It went with a rival that one of two records with one sequence made the winner.
@@ -303,10 +303,7 @@ impl World {
         if at < safe && !seen.withdrawn {
             let over = writes[safe].withdrawn || writes[safe].is_over(self.now);
             // The rest of a record that went elsewhere with a rival, not with what came after it.
-            let rank = (seen.stamp, this.id);
-            let went = (0..self.hubs.len())
-                .filter(|rival| *rival != originator)
-                .any(|rival| self.outlived_by(instance, key, rival, &rank));
+            let went = self.outlived_by_rivals(name, seen.stamp);
             return if over && forgotten {
                 Ok(Some(Excuse::TakenBack))
             } else if over && is_kv && went {
@@ -350,6 +347,14 @@ impl World {
     /// K-04: a later write to this key is over, and takes what ranks below it along.
     fn outlived(&self, instance: usize, key: u16, rank: &(u64, ServerId)) -> bool {
         (0..self.hubs.len()).any(|rival| self.outlived_by(instance, key, rival, rank))
+    }
+
+    /// The same for later writes of other originators alone.
+    fn outlived_by_rivals(&self, (instance, key, originator): Name, stamp: u64) -> bool {
+        let rank = (stamp, self.hubs[originator].id);
+        (0..self.hubs.len())
+            .filter(|rival| *rival != originator)
+            .any(|rival| self.outlived_by(instance, key, rival, &rank))
     }
 
     fn outlived_by(&self, instance: usize, key: u16, rival: usize, rank: &(u64, ServerId)) -> bool {
