@@ -138,6 +138,15 @@ impl Blocks {
         self.head_at(self.slots.address(id.0))
     }
 
+    pub(crate) fn set_hop_count(&mut self, id: EntryId, hop_count: u16) {
+        let address = self.slots.address(id.0);
+        let head = Head {
+            hop_count,
+            ..self.head_at(address)
+        };
+        head.encode(self.arena.octets_mut(address, HEAD_LEN));
+    }
+
     /// Head, key and body.
     #[inline]
     pub(crate) fn parts(&self, id: EntryId) -> (Head, &[u8], &[u8]) {

@@ -305,6 +305,11 @@ impl Store {
         Ok(())
     }
 
+    /// Gives an entry other hops to travel on with; nothing else of it changes.
+    pub fn set_hop_count(&mut self, id: EntryId, hop_count: u16) {
+        self.blocks.set_hop_count(id, hop_count);
+    }
+
     /// Removes an entry from the store and from every retransmit queue.
     pub fn remove(&mut self, id: EntryId) {
         let (head, key, _) = self.blocks.parts(id);

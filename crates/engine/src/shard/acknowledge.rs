@@ -130,6 +130,9 @@ impl Shard {
         let Some(id) = found.filter(|id| store.entry(*id).seq < summary.seq) else {
             return;
         };
+        // With the hops that it would have if it had been asked for (D-06): the originator that is to
+        // withdraw it may be far.
+        store.set_hop_count(id, self.setup.instance_of(dcs).hop_count);
         if !peer.first_turn_over {
             store.enqueue(id, peer.queue, false);
         } else if !store.is_queued(id, peer.queue) {

@@ -128,10 +128,12 @@ impl Shard {
             return;
         }
         let peer = &self.peers[dcs.index()];
+        let hop_count = self.setup.instance_of(dcs).hop_count;
         let store = &mut self.instances[peer.instance.index()].store;
         for summary in Summaries::over(bytes) {
             let hash = self.hasher.hash(summary.key);
             if let Some(id) = store.find(hash, summary.key, summary.originator) {
+                store.set_hop_count(id, hop_count); // D-06: as if it had been asked for.
                 store.enqueue(id, peer.queue, false);
             }
         }

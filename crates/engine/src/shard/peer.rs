@@ -145,6 +145,9 @@ pub(super) struct Peer {
     pub(super) moved_on: bool,
     /// `Control` knows that this shard wants to solicit.
     pub(super) asked_turn: bool,
+    /// Something that was asked for found no room: it comes again as it would have if asked for
+    /// (D-06).
+    pub(super) is_starved: bool,
     pub(super) skew_ms: i64,
     /// When to look again whether a key is valid for what waits to be sent.
     pub(super) retry_at: Option<Time>,
@@ -176,6 +179,7 @@ impl Peer {
             met: false,
             moved_on: false,
             asked_turn: false,
+            is_starved: false,
             skew_ms: 0,
             retry_at: None,
             reports: Reports::default(),
@@ -236,6 +240,7 @@ impl Peer {
         self.opened_at = None;
         self.moved_on = false;
         self.asked_turn = false;
+        self.is_starved = false;
         self.retry_at = None;
     }
 }

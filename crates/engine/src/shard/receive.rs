@@ -426,9 +426,10 @@ impl Shard {
         let summary = &record.summary;
         let peer = &self.peers[dcs.index()];
         let at = peer.instance;
-        // What is still to be asked for may come by itself (D-06).
-        let is_wanted = summary.hop_count <= SOLICITED_HOP_COUNT && !peer.requests.is_empty();
-        let solicited = solicited || is_wanted;
+        // What was asked for when there was no room for it, and what is still to be asked for, may
+        // come by itself (D-06).
+        let wants = peer.is_starved || !peer.requests.is_empty();
+        let solicited = solicited || wants && summary.hop_count <= SOLICITED_HOP_COUNT;
         let setup = &self.setup.instances[at.index()];
         let hop_count = if solicited {
             setup.hop_count // D-06
@@ -455,7 +456,11 @@ impl Shard {
         let names = (summary.key, summary.originator);
         let stored = instance.put(setup.profile, hash, names, found, &update, room);
         let Ok(id) = stored else {
+            if summary.originator == self.setup.lsid.as_bytes() {
+                instance.floors.note(hash, summary.seq); // CSU-20
+            }
             self.starved_at = Some(now.time);
+            self.peers[dcs.index()].is_starved |= solicited;
             return Outcome::Rejected; // CSU-04: not acknowledged
         };
         if !solicited && !purge && facts.stamp != Stamp::ZERO {

@@ -203,6 +203,18 @@ fn d_06_wanted_news_travel_on() {
     assert_eq!(records(&lab.sent(D1)), [rec(last, 3, 5, 6, b"body")]);
 }
 
+/// Goal: what is held goes to a neighbour that has lost what it had newer, with all hops: it stands
+/// for what the neighbour would have asked for, and has to reach the originator behind it.
+#[test]
+fn d_06_older_news_travel_on() {
+    let mut lab = Lab::with(&[9, 1], |setup| setup.instances[0].hop_count = 6);
+    lab.align(D1);
+    lab.flood(D1, &[rec(b"k", 3, 1, 1, b"older")]);
+    lab.exchange(D0, &[sum(b"k", 3, 5)]);
+    let sent = lab.flood(D0, &[sum(b"k", 3, 5).null().with(b"")]);
+    assert_eq!(records(&sent), [rec(b"k", 3, 1, 6, b"older")]);
+}
+
 /// Goal: a partition that heals converges beyond one hop.
 #[test]
 fn d_06_healed_partition_converges() {

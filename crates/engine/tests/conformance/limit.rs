@@ -4,9 +4,9 @@ use scsp_engine::message::Abnormal;
 use scsp_engine::shard::{Condition, Life, Outcome, Refusal};
 use scsp_engine::{DcsIndex, alignment};
 
-use crate::kv::{tombstone, value};
-use crate::script::{Lab, Msg, rec, records, replies, sum};
-use crate::support::{D0, Hub, I0, World, instance, secs};
+use crate::kv::{earlier_value, tombstone, value};
+use crate::script::{LSID, Lab, Msg, rec, records, replies, sum};
+use crate::support::{D0, D1, Hub, I0, World, instance, secs};
 
 /// Octets that each shard may use.
 const LIMIT: usize = 64 * 1024;
@@ -265,4 +265,40 @@ fn csu_04_more_memory_is_enough() {
     world.run(secs(30));
     world.assert_equal();
     assert!(world.is_aligned());
+}
+
+/// Goal: a record that was asked for and found no room is still one that was asked for when it comes
+/// again and does: it travels on, or a healed partition would not converge beyond this server.
+#[test]
+fn d_06_solicited_news_travel_on_once_there_is_room() {
+    let mut lab = Lab::with(&[9, 1], |setup| {
+        setup.instances[0].hop_count = 6;
+        setup.shards = 1;
+    });
+    lab.align(D1);
+    lab.exchange(D0, &[sum(b"asked", 3, 5)]);
+    limit(&mut lab.hub, 0);
+    let asked = rec(b"asked", 3, 5, 1, b"body");
+    assert_eq!(replies(&lab.flood(D0, std::slice::from_ref(&asked))), []);
+    assert_eq!(lab.sent(D1), []);
+    limit(&mut lab.hub, usize::MAX);
+    assert_eq!(replies(&lab.flood(D0, &[asked])), [sum(b"asked", 3, 5)]);
+    assert_eq!(records(&lab.sent(D1)), [rec(b"asked", 3, 5, 6, b"body")]);
+}
+
+/// Goal: an own record of an earlier run that finds no room still says which sequences are used:
+/// the next change goes above it.
+#[test]
+fn csu_20_own_records_without_room_are_not_forgotten() {
+    let mut lab = Lab::with(&[9, 1], |setup| {
+        setup.instances[0] = instance();
+        setup.shards = 1;
+    });
+    lab.exchange(D0, &[sum(b"k", LSID, 5000)]);
+    limit(&mut lab.hub, 0);
+    let earlier = rec(b"k", LSID, 5000, 1, &earlier_value(2, b"earlier"));
+    assert_eq!(replies(&lab.flood(D0, &[earlier])), []);
+    limit(&mut lab.hub, usize::MAX);
+    assert_eq!(set(&mut lab, b"k", b"now", Life::Forever), Ok(true));
+    assert_eq!(lab.entry(b"k", LSID).unwrap().0, 5001);
 }
