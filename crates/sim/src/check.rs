@@ -17,6 +17,9 @@ pub(crate) use records::RecordWatch;
 /// `Control` has to say first whether it may flow.
 const ROUNDABOUT: u64 = 4;
 
+/// Octets of the fixed part: size and checksum among them, and where extensions start.
+const FIXED_LEN: usize = 8;
+
 /// A violation without its moment.
 pub(crate) type Violation = (Check, String);
 
@@ -250,6 +253,12 @@ impl Watch {
 
     /// CA-07: a CA message is new only when something called for it.
     fn ca(&mut self, ca: &Ca<'_>, bytes: &[u8]) -> Result<(), Violation> {
+        // Without what changes when a message is signed anew.
+        let end = match u16::from_be_bytes([bytes[6], bytes[7]]) {
+            0 => bytes.len(),
+            extensions => extensions.into(),
+        };
+        let bytes = &bytes[FIXED_LEN..end];
         if self.ca == bytes {
             return Ok(()); // It is resent.
         }

@@ -6,14 +6,15 @@ use scsp_cache::KeyHasher;
 use scsp_engine::message::ToShard;
 use scsp_engine::shard::shard_of;
 use scsp_engine::{
-    AuthSetup, Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup,
-    Now, Setup, Shard, ShardIndex, Time, ToControl,
+    AuthKey, AuthMode, AuthSetup, Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup,
+    LinkIndex, LinkSetup, Now, Period, Setup, Shard, ShardIndex, Time, ToControl,
 };
 use scsp_profile::{KvBody, Profile};
-use scsp_wire::{FamilyId, MessageType, ProtocolId, ServerGroupId, ServerId};
+use scsp_wire::{FamilyId, MacKey, MessageType, ProtocolId, ServerGroupId, ServerId};
 
 use crate::check::{RecordWatch, Watch};
 use crate::client;
+use crate::disk::{Disk, Writing};
 use crate::plan::{MS, Plan, RESENDS_MAX};
 use crate::rng::{Rng, Stream};
 
@@ -202,6 +203,14 @@ pub(crate) struct Hub {
     pub(crate) run: u32,
     pub(crate) cores: Option<Cores>,
     pub(crate) started_at: u64,
+    /// What the wall clock showed when each run began.
+    pub(crate) starts_unix_ms: Vec<u64>,
+    /// It was short of memory in this run: what it asked for may have come when it had no room.
+    pub(crate) was_squeezed: bool,
+    /// Run from which on it remembers everything it originated.
+    pub(crate) whole_since: u32,
+    pub(crate) disk: Option<Disk>,
+    pub(crate) writing: Option<Writing>,
     /// It never comes back.
     pub(crate) gone: bool,
     /// The process stands still until then.
@@ -255,6 +264,11 @@ impl Hub {
             run: 0,
             cores: None,
             started_at: 0,
+            starts_unix_ms: Vec::new(),
+            was_squeezed: false,
+            whole_since: 1,
+            disk: hub.snapshot_interval.map(|_| Disk::default()),
+            writing: None,
             gone: false,
             stalled_until: 0,
             clock_offset_ms: hub.clock_offset_ms,
@@ -283,6 +297,13 @@ impl Hub {
         self.rate.passed(now)
     }
 
+    /// Whether a run after `run` began at a time, by the hub's own wall clock, before `stamp`: what
+    /// that run was told then seems to be its own (D-12).
+    pub(crate) fn is_mistaken(&self, run: u32, stamp: u64) -> bool {
+        let mut later = self.starts_unix_ms.iter().skip(run as usize);
+        later.any(|start| *start <= stamp >> 16)
+    }
+
     /// Shards that run.
     pub(crate) fn shards(&self) -> usize {
         self.cores.as_ref().map_or(0, |cores| cores.shards.len())
@@ -299,17 +320,29 @@ impl Hub {
     pub(crate) fn start(&mut self, plan: &Plan, index: usize, now: u64) {
         self.run += 1;
         self.started_at = now;
+        self.starts_unix_ms.push(self.unix_ms(now));
+        self.was_squeezed = false;
         self.stalled_until = now;
         self.watches.fill(Watch::default());
         self.records = RecordWatch::new(plan);
         self.rate.base = self.seeds.below(1 << 50);
-        let hash_seed = self.seeds.next();
+        let drawn = self.seeds.next();
+        let hash_seed = self
+            .disk
+            .as_ref()
+            .and_then(Disk::hash_seed)
+            .unwrap_or(drawn);
+        self.writing = None;
         let setup = Arc::new(self.setup(plan, index, now, hash_seed));
         let clocks = self.clocks(now);
         let control = Control::new(Arc::clone(&setup), clocks, self.seeds.next());
-        let shards: Vec<Shard> = (0..setup.shards)
+        let mut shards: Vec<Shard> = (0..setup.shards)
             .map(|shard| Shard::new(Arc::clone(&setup), ShardIndex(shard), clocks))
             .collect();
+        let disk = self.disk.as_mut();
+        if !disk.is_some_and(|disk| disk.restore(&setup, &mut shards, clocks)) {
+            self.whole_since = self.run;
+        }
         let slots = 1 + shards.len();
         self.cores = Some(Cores {
             setup,
@@ -365,7 +398,7 @@ impl Hub {
                 datagram_limit: plan.datagram_limit,
                 expected_id: plan.expect_ids.then(|| plan.hubs[neighbour.hub].id),
                 max_records: plan.max_records,
-                auth: AuthSetup::default(),
+                auth: auth(plan),
             })
         });
         Setup {
@@ -449,5 +482,37 @@ impl Hub {
         instances
             .iter()
             .position(|it| it.protocol == protocol && it.group == group)
+    }
+}
+
+/// Keys that follow each other while traffic flows: each is taken for a while before it signs, and
+/// for a while after the next one does.
+fn auth(plan: &Plan) -> AuthSetup {
+    let Some(auth) = plan.auth else {
+        return AuthSetup::default();
+    };
+    let unix_ms = |at: u64| EPOCH_UNIX_MS + at / MS;
+    let key = |number: u64| {
+        let begins = number * auth.period;
+        let until = unix_ms(begins + auth.period + auth.overlap);
+        // The first one is good for clocks that are behind, too.
+        let from = |at| (number > 0).then(|| unix_ms(at));
+        AuthKey {
+            spi: 256 + u32::try_from(number).expect("few keys"),
+            key: MacKey::new(auth.algorithm, &number.to_be_bytes()),
+            send: Some(Period {
+                from_ms: from(begins),
+                until_ms: Some(until),
+            }),
+            receive: Some(Period {
+                from_ms: from(begins.saturating_sub(auth.overlap)),
+                until_ms: Some(until),
+            }),
+        }
+    };
+    AuthSetup {
+        mode: AuthMode::Require,
+        keys: (0..auth.keys).map(key).collect(),
+        failure_resets: false,
     }
 }

@@ -11,6 +11,7 @@
 //! | `plan.rs`, `plan/` | what a seed decides |
 //! | `world.rs`, `world/` | the events and what they do |
 //! | `hub.rs` | a hub: the cores and their slots |
+//! | `disk.rs` | what outlives a hub's process |
 //! | `link.rs` | what links do to packets |
 //! | `client.rs` | what clients do, and the ledger of what they were told |
 //! | `check.rs`, `check/` | rules for every packet and record |
@@ -22,6 +23,7 @@
 
 mod check;
 mod client;
+mod disk;
 mod hub;
 mod link;
 pub mod plan;

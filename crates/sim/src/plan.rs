@@ -8,13 +8,13 @@ mod network;
 use std::time::Duration;
 
 use scsp_engine::shard::DATAGRAM_LEN_MAX;
-use scsp_wire::ServerId;
+use scsp_wire::{Algorithm, ServerId};
 
 use crate::rng::{Rng, Stream};
 
 pub use network::Topology;
 
-pub(crate) use faults::{Fault, FaultKind};
+pub(crate) use faults::{End, Fault, FaultKind};
 pub(crate) use network::{LinkPlan, Quality, components};
 
 /// One millisecond of virtual time.
@@ -87,6 +87,8 @@ pub(crate) struct HubPlan {
     pub(crate) rate_ppm: i64,
     /// When it is started first.
     pub(crate) starts_at: u64,
+    /// How often it writes a snapshot; `None`: it has no disk.
+    pub(crate) snapshot_interval: Option<u64>,
 }
 
 /// One instance that every hub serves.
@@ -124,6 +126,17 @@ impl Timing {
     };
 }
 
+/// Keys of all packets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AuthPlan {
+    pub(crate) algorithm: Algorithm,
+    /// After so long the next key signs.
+    pub(crate) period: u64,
+    /// A key is taken for so long before and after it signs.
+    pub(crate) overlap: u64,
+    pub(crate) keys: u64,
+}
+
 /// Everything a seed decides before the first event.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -138,6 +151,8 @@ pub struct Plan {
     /// Octets of the largest packet that links carry at all (D-14): that of a frame on links
     /// without fragments.
     pub(crate) datagram_limit: usize,
+    /// Packets are signed, by keys that follow each other.
+    pub(crate) auth: Option<AuthPlan>,
     /// Records per CSU Request at most; 0: as many as fit.
     pub(crate) max_records: u16,
     /// Neighbours' ids are configured (D-11).
@@ -204,6 +219,7 @@ impl Plan {
             topology,
             scenario,
             datagram_limit: DATAGRAM_LEN_MAX,
+            auth: None,
             max_records: if rng.chance(150) {
                 rng.pick(&[1, 2, 5])
             } else {
@@ -238,6 +254,17 @@ impl Plan {
             plan.datagram_limit = FRAME_LEN_MAX;
             let limits = plan.links.iter_mut().map(|link| &mut link.packet_limit);
             limits.for_each(|limit| *limit = FRAME_LEN_MAX.min(*limit));
+        }
+        // Clocks that are far apart would need lifetimes that overlap by more.
+        if rng.chance(120) && !matches!(scenario, Scenario::Skew | Scenario::HeavyLoss) {
+            let period = rng.pick(&[4, 15, 40]) * SEC;
+            plan.auth = Some(AuthPlan {
+                algorithm: rng.pick(&Algorithm::ALL),
+                period,
+                overlap: 2 * SEC + plan.transit_max(),
+                // For longer than any world lasts.
+                keys: 600 * SEC / period,
+            });
         }
         plan
     }
@@ -283,6 +310,35 @@ impl Plan {
         links.map(|link| link.members.len() - 1).sum()
     }
 
+    /// The same plan with packets that are not signed, so that a world may change them.
+    #[must_use]
+    pub fn unsigned(mut self) -> Self {
+        self.auth = None;
+        self
+    }
+
+    /// The same plan with packets that are signed by a key for a few seconds each.
+    #[must_use]
+    pub fn signed(mut self) -> Self {
+        let period = 4 * SEC;
+        self.auth = Some(AuthPlan {
+            algorithm: Algorithm::HmacSha256,
+            period,
+            overlap: 2 * SEC + self.transit_max(),
+            keys: 600 * SEC / period,
+        });
+        self
+    }
+
+    /// The same plan on hubs without disks.
+    #[must_use]
+    pub fn without_disks(mut self) -> Self {
+        for hub in &mut self.hubs {
+            hub.snapshot_interval = None;
+        }
+        self
+    }
+
     /// The same plan on links that damage every tenth packet.
     #[must_use]
     pub fn on_bad_links(mut self) -> Self {
@@ -317,6 +373,15 @@ impl Plan {
         with(self.instances.iter().any(|it| it.family > 0), &|it| {
             it.instances.iter_mut().for_each(|it| it.family = 0);
         });
+        with(
+            self.hubs.iter().any(|hub| hub.snapshot_interval.is_some()),
+            &|it| {
+                it.hubs
+                    .iter_mut()
+                    .for_each(|hub| hub.snapshot_interval = None);
+            },
+        );
+        with(self.auth.is_some(), &|it| it.auth = None);
         with(self.batch_max > 0, &|it| it.batch_max = 0);
         with(self.lateness_max > 0, &|it| it.lateness_max = 0);
         with(self.max_records > 0, &|it| it.max_records = 0);
@@ -387,6 +452,7 @@ impl Plan {
 
 fn hubs(count: usize, scenario: Scenario, calm_at: u64, rng: &mut Rng) -> Vec<HubPlan> {
     let long_ids = rng.chance(200);
+    let disks = rng.pick(&[0, 0, 500, 1000]);
     let (spread_ms, rate_max) = match scenario {
         Scenario::Skew => (rng.pick(&[2_000, 30_000]), rng.pick(&[0, 500, 3_000])),
         _ => (40, rng.pick(&[0, 20, 200])),
@@ -408,6 +474,9 @@ fn hubs(count: usize, scenario: Scenario, calm_at: u64, rng: &mut Rng) -> Vec<Hu
                 rate_ppm: i64::try_from(rng.below(2 * rate_max + 1)).expect("small")
                     - i64::try_from(rate_max).expect("small"),
                 starts_at: rng.below(SEC),
+                snapshot_interval: rng
+                    .chance(disks)
+                    .then(|| rng.pick(&[500 * MS, 2 * SEC, 10 * SEC])),
             }
         })
         .collect();

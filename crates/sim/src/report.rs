@@ -51,6 +51,8 @@ pub enum Check {
     Resurrection,
     /// A sequence was used again though a neighbour could have told (CSU-20, D-09).
     Forgotten,
+    /// A packet of a neighbour failed authentication though its key was valid (X-06), or none was.
+    Authentication,
     /// A core, or a check, panicked.
     Panic,
 }
@@ -72,14 +74,20 @@ pub enum Excuse {
     /// write of the originator itself was withdrawn or is over: it was taken back, since losing an
     /// acknowledged write would be worse (D-12).
     TakenBack,
+    /// A record of an earlier run was withdrawn, though it was a client's last word: a later run
+    /// of its originator began, by that server's own clock, before the record's timestamp, and
+    /// took it for one that it had withdrawn itself. That is the letter of D-12 where clocks are
+    /// far apart.
+    Mistaken,
 }
 
 impl Excuse {
-    const LABELS: [&'static str; 4] = [
+    const LABELS: [&'static str; 5] = [
         "reused sequence",
         "gone with winner",
         "loser back",
         "taken back",
+        "mistaken for own",
     ];
 }
 
@@ -137,6 +145,14 @@ pub struct Stats {
     pub writes: u64,
     /// Client operations refused because the hub was still waiting for its neighbours.
     pub loading: u64,
+    /// Packets refused because they were not signed, or too late.
+    pub unauthenticated: u64,
+    /// Worlds in which packets were signed.
+    pub(crate) signed_worlds: u64,
+    /// Snapshots written.
+    pub(crate) snapshots: u64,
+    /// Client operations refused for want of memory.
+    pub(crate) full: u64,
     /// Client operations refused because no packet could carry them.
     pub(crate) too_large: u64,
     /// Writes that only crashed hubs held.
@@ -177,6 +193,10 @@ impl Stats {
         self.links.damaged += other.links.damaged;
         self.writes += other.writes;
         self.loading += other.loading;
+        self.unauthenticated += other.unauthenticated;
+        self.signed_worlds += other.signed_worlds;
+        self.snapshots += other.snapshots;
+        self.full += other.full;
         self.too_large += other.too_large;
         self.lost_with_hub += other.lost_with_hub;
         self.excuses.add(&other.excuses);
@@ -231,8 +251,9 @@ impl fmt::Display for Stats {
         writeln!(f)?;
         writeln!(
             f,
-            "clients      {} writes acknowledged, {} refused while loading, {} too large, {} lost with their hubs",
-            self.writes, self.loading, self.too_large, self.lost_with_hub
+            "clients      {} writes acknowledged, {} refused while loading, {} without memory, {} too large, \
+             {} lost with their hubs",
+            self.writes, self.loading, self.full, self.too_large, self.lost_with_hub
         )?;
         write!(f, "excuses     ")?;
         for (label, count) in Excuse::LABELS.iter().zip(self.excuses.0) {
@@ -246,8 +267,14 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "machines     {} alignments, {} abnormal events, {} records re-originated",
-            self.alignments, self.abnormal, self.reoriginated
+            "machines     {} alignments, {} abnormal events, {} records re-originated, {} snapshots, \
+             {} worlds signed, {} packets unauthenticated",
+            self.alignments,
+            self.abnormal,
+            self.reoriginated,
+            self.snapshots,
+            self.signed_worlds,
+            self.unauthenticated
         )
     }
 }

@@ -41,6 +41,8 @@ pub enum Sabotage {
     EarlyCa,
     /// Hub 0 damages what it sends.
     DamagedPacket,
+    /// Hub 0 signs wrongly.
+    WrongMac,
     /// Hub 0 sends more than its link's packet limit allows.
     OversizedPacket,
     /// Links repair the checksum of what they damaged.
@@ -201,7 +203,7 @@ impl World {
                 Some(vec![sealed(copy)])
             }
             (Sabotage::StaleRecord, MessageType::CsuRequest) if late => {
-                copy[first + SEQUENCE_LAST] ^= 1;
+                copy[first + SEQUENCE_LAST] ^= 2;
                 Some(vec![sealed(copy)])
             }
             (Sabotage::RenewedLife, MessageType::CsuRequest) if late => {
@@ -230,6 +232,11 @@ impl World {
                 *copy.last_mut().expect("packets are not empty") ^= 1;
                 Some(vec![copy])
             }
+            (Sabotage::WrongMac, _) if late => {
+                let mac = copy.len() - END_OF_EXTENSIONS - 1;
+                copy[mac] ^= 1;
+                Some(vec![sealed(copy)])
+            }
             (Sabotage::OversizedPacket, MessageType::CsuReply) if late => {
                 Some(vec![oversized(&envelope, &header)])
             }
@@ -252,6 +259,8 @@ impl World {
     }
 }
 
+/// Octets behind the MAC.
+const END_OF_EXTENSIONS: usize = 4;
 /// The lowest octet of a record's sequence.
 const SEQUENCE_LAST: usize = 11;
 

@@ -56,6 +56,8 @@ enum Event {
     Wake { hub: usize, run: u32, slot: usize },
     /// A shard that collected packets is polled.
     Flush { hub: usize, run: u32, slot: usize },
+    /// A hub writes a piece of a snapshot.
+    Snapshot { hub: usize, run: u32 },
     /// A client does something.
     Client,
     /// Fault number `fault` of the plan begins.
@@ -177,6 +179,7 @@ impl World {
         for fault in 0..world.plan.faults.len() {
             world.at(world.plan.faults[fault].at, Event::Fault { fault });
         }
+        world.stats.signed_worlds = u64::from(world.plan.auth.is_some());
         world.at(SEC, Event::Client);
         world.at(world.plan.calm_at, Event::Calm);
         world.at(PROBE_GAP, Event::Probe);
@@ -244,6 +247,10 @@ impl World {
                 }
                 Ok(())
             }
+            Event::Snapshot { hub, run } => {
+                self.snapshot(hub, run);
+                Ok(())
+            }
             Event::Client => self.client(),
             Event::Fault { fault } => self.fault(fault),
             Event::FaultEnd { fault } => self.fault_end(fault),
@@ -262,6 +269,7 @@ impl World {
             Event::Core { hub, slot, .. }
             | Event::Wake { hub, slot, .. }
             | Event::Flush { hub, slot, .. } => (*hub, Some(*slot)),
+            Event::Snapshot { hub, .. } => (*hub, Some(0)),
             _ => return None,
         };
         let until = self.hubs[hub].awake_at(slot);
@@ -357,6 +365,12 @@ impl World {
             self.cores(hub).control.handle_link(clocks, link, true);
         }
         self.skip_hold(hub);
+        if let Some(interval) = self.plan.hubs[hub].snapshot_interval {
+            let run = self.hubs[hub].run;
+            self.at(self.now + interval, Event::Snapshot { hub, run });
+        }
+        // What its disk brought.
+        (0..self.hubs[hub].shards()).try_for_each(|shard| self.sweep(hub, shard))?;
         (0..self.cores(hub).slots()).try_for_each(|slot| self.drain(hub, slot))
     }
 

@@ -9,7 +9,7 @@ fn worlds(scenario: Scenario) -> impl Iterator<Item = Plan> {
 }
 
 fn linked(topology: Topology, scenario: Scenario) -> impl Iterator<Item = Plan> {
-    let plan = move |seed| Plan::new(seed, Some(topology), Some(scenario));
+    let plan = move |seed| Plan::new(seed, Some(topology), Some(scenario)).unsigned();
     (0..).map(plan).filter(|plan| plan.hubs_len() > 2).take(6)
 }
 
@@ -173,7 +173,10 @@ fn wrong_value() {
 /// Goal: D-09, a hub that writes again before it can have heard what it wrote is noticed.
 #[test]
 fn d_09_skipped_hold() {
-    let noticed = noticed(Sabotage::SkippedHold, worlds(Scenario::RestartStorm));
+    let noticed = noticed(
+        Sabotage::SkippedHold,
+        worlds(Scenario::RestartStorm).map(Plan::without_disks),
+    );
     assert_reasons(Sabotage::SkippedHold, &noticed, &[Check::Forgotten]);
 }
 
@@ -224,4 +227,23 @@ fn csu_14_sabotage_on_segments() {
         let worlds = linked(Topology::Segment, Scenario::Chaos).map(Plan::without_faults);
         assert_reasons(sabotage, &noticed(sabotage, worlds), &[check]);
     }
+}
+
+/// Goal: X-06: keys follow each other every few seconds under traffic, and no packet is refused.
+#[test]
+fn x_06_keys_follow_each_other() {
+    for plan in worlds(Scenario::Chaos).map(|plan| plan.without_faults().signed()) {
+        let seed = plan.seed;
+        let (stats, result) = run(plan, Options::default());
+        assert!(result.is_ok(), "seed {seed}: {result:?}");
+        assert_eq!(stats.unauthenticated, 0, "seed {seed}");
+    }
+}
+
+/// Goal: X-04: packets that are refused though their sender has the key are noticed.
+#[test]
+fn x_04_wrong_mac() {
+    let signed = worlds(Scenario::Chaos).map(|plan| plan.without_faults().signed());
+    let noticed = noticed(Sabotage::WrongMac, signed);
+    assert_reasons(Sabotage::WrongMac, &noticed, &[Check::Authentication]);
 }

@@ -100,7 +100,24 @@ impl Plan {
         let hops = (self.hubs.len() + self.faults.len()) as u64;
         hops * (transit + self.core_delay_max + self.batch_max + 2 * MS)
             + faults::stalled(&self.faults)
+            + self.wall_tolerance()
             + self.rate_tolerance(life)
+    }
+
+    /// Whether a packet may wait for so long that its key is not taken any more.
+    pub(crate) fn outlives_keys(&self) -> bool {
+        let wait = self.transit_max() + faults::stalled(&self.faults) + SEC;
+        self.auth.is_some_and(|auth| auth.overlap < wait)
+    }
+
+    /// What lives may be wrong by, in either direction, where a wall clock counted them while a hub
+    /// was down.
+    pub(crate) fn wall_tolerance(&self) -> u64 {
+        if self.hubs.iter().any(|hub| hub.snapshot_interval.is_some()) {
+            faults::stepped(&self.faults) + self.faults.len() as u64 * 2 * MS
+        } else {
+            0
+        }
     }
 
     /// What two monotonic clocks differ by after `life`.

@@ -36,12 +36,22 @@ pub(crate) enum FaultKind {
     Cut { link: usize, lasts: u64 },
     /// Nothing passes between the hubs of `side` (a bit set) and the others.
     Partition { side: u32, lasts: u64 },
-    /// The hub loses all its state; `None`: it never comes back.
-    Crash { hub: usize, down: Option<u64> },
+    /// The hub's process ends; `None`: it never comes back.
+    Crash {
+        hub: usize,
+        down: Option<u64>,
+        end: End,
+    },
     /// The hub's process stands still; what comes meanwhile waits.
     Stall { hub: usize, lasts: u64 },
     /// One core of a hub stands still while the others go on: slot 0 is `Control`.
     SlowCore { hub: usize, slot: usize, lasts: u64 },
+    /// A hub may use no more memory than so many permille of what it uses at that moment (CSU-04).
+    Squeeze {
+        hub: usize,
+        permille: u64,
+        lasts: u64,
+    },
     /// A hub learns that a link is down, and later that it is up again (H-02).
     Carrier { hub: usize, link: usize, lasts: u64 },
     /// The operator resets a neighbour.
@@ -52,9 +62,32 @@ pub(crate) enum FaultKind {
     ClockStep { hub: usize, by_ms: i64 },
 }
 
+/// How a process ends, and what that leaves on its disk, if it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Killed: the last snapshot.
+    Killed,
+    /// Stopped gracefully: a snapshot of everything.
+    Stopped,
+    /// Killed, and part of the last snapshot is damaged.
+    Damaged,
+}
+
+impl End {
+    fn random(rng: &mut Rng) -> Self {
+        rng.pick(&[
+            Self::Killed,
+            Self::Killed,
+            Self::Stopped,
+            Self::Stopped,
+            Self::Damaged,
+        ])
+    }
+}
+
 impl FaultKind {
     /// Names of all kinds, in the order of [`index`](Self::index).
-    pub(crate) const LABELS: [&'static str; 11] = [
+    pub(crate) const LABELS: [&'static str; 12] = [
         "degraded",
         "one-way",
         "cut",
@@ -66,6 +99,7 @@ impl FaultKind {
         "clear",
         "malformed",
         "clock-step",
+        "squeeze",
     ];
 
     pub(crate) const fn index(&self) -> usize {
@@ -81,6 +115,7 @@ impl FaultKind {
             Self::Clear { .. } => 8,
             Self::Malformed { .. } => 9,
             Self::ClockStep { .. } => 10,
+            Self::Squeeze { .. } => 11,
         }
     }
 
@@ -90,6 +125,7 @@ impl FaultKind {
             Self::OneWay { lasts, .. } => *lasts,
             Self::Degrade { lasts, .. }
             | Self::Cut { lasts, .. }
+            | Self::Squeeze { lasts, .. }
             | Self::Partition { lasts, .. }
             | Self::Carrier { lasts, .. } => Some(*lasts),
             Self::Crash { .. }
@@ -118,6 +154,15 @@ pub(super) fn stalled(faults: &[Fault]) -> u64 {
         _ => 0,
     });
     stalls.sum()
+}
+
+/// By how much wall clocks are set in all.
+pub(super) fn stepped(faults: &[Fault]) -> u64 {
+    let steps = faults.iter().map(|fault| match fault.kind {
+        FaultKind::ClockStep { by_ms, .. } => by_ms.unsigned_abs() * MS,
+        _ => 0,
+    });
+    steps.sum()
 }
 
 /// When the last of those faults ends that do not end with the others.
@@ -160,7 +205,11 @@ pub(super) fn make(plan: &Plan, rng: &mut Rng) -> Vec<Fault> {
             let hub = dispensable(plan, rng);
             faults.push(Fault {
                 at,
-                kind: FaultKind::Crash { hub, down: None },
+                kind: FaultKind::Crash {
+                    hub,
+                    down: None,
+                    end: End::Killed,
+                },
             });
         }
         Scenario::LongPartition => {
@@ -181,7 +230,11 @@ pub(super) fn make(plan: &Plan, rng: &mut Rng) -> Vec<Fault> {
                 let down = Some(rng.between(300 * MS, 4 * SEC));
                 faults.push(Fault {
                     at,
-                    kind: FaultKind::Crash { hub, down },
+                    kind: FaultKind::Crash {
+                        hub,
+                        down,
+                        end: End::random(rng),
+                    },
                 });
             }
             if rng.chance(300) {
@@ -190,14 +243,21 @@ pub(super) fn make(plan: &Plan, rng: &mut Rng) -> Vec<Fault> {
                     let down = Some(rng.between(300 * MS, 4 * SEC));
                     faults.push(Fault {
                         at,
-                        kind: FaultKind::Crash { hub, down },
+                        kind: FaultKind::Crash {
+                            hub,
+                            down,
+                            end: End::random(rng),
+                        },
                     });
                 }
             }
         }
         Scenario::Skew => {
             for _ in 0..rng.below(4) {
-                let most = rng.pick(&[10_000, 10_000, 3_600_000]);
+                // Lives go on by the wall clock while a hub is down.
+                let disks = plan.hubs.iter().any(|hub| hub.snapshot_interval.is_some());
+                let far = if disks { 10_000 } else { 3_600_000 };
+                let most = rng.pick(&[10_000, 10_000, far]);
                 let by_ms = i64::try_from(rng.below(2 * most + 1)).expect("small");
                 let by_ms = by_ms - i64::try_from(most).expect("small");
                 let kind = FaultKind::ClockStep {
@@ -241,6 +301,7 @@ fn any(plan: &Plan, rng: &mut Rng) -> FaultKind {
     let lasts = rng.pick(&[200 * MS, SEC, 3 * SEC, 8 * SEC, 15 * SEC]);
     let crash = |rng: &mut Rng| FaultKind::Crash {
         hub,
+        end: End::random(rng),
         down: Some(rng.between(300 * MS, 12 * SEC)),
     };
     if plan.links.is_empty() {
@@ -256,7 +317,7 @@ fn any(plan: &Plan, rng: &mut Rng) -> FaultKind {
     };
     let port = rng.index(degree(hub).max(1));
     let neighbour = rng.index(plan.neighbours_len(hub).max(1));
-    match rng.below(22) {
+    match rng.below(23) {
         0..4 => FaultKind::Degrade {
             link,
             from,
@@ -292,6 +353,11 @@ fn any(plan: &Plan, rng: &mut Rng) -> FaultKind {
         },
         19 => FaultKind::Clear { hub, neighbour },
         20 => FaultKind::Malformed { link, from, to },
+        21 => FaultKind::Squeeze {
+            hub,
+            permille: rng.pick(&[500, 900, 1000, 1100]),
+            lasts,
+        },
         _ => FaultKind::ClockStep {
             hub,
             by_ms: i64::try_from(rng.below(41)).expect("small") - 20,

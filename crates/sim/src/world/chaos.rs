@@ -4,12 +4,15 @@ use scsp_engine::{DcsIndex, LinkIndex};
 use scsp_wire::checksum;
 
 use crate::client;
+use crate::disk::Writing;
 use crate::hub::instance_index;
 use crate::link::Flaw;
-use crate::plan::{FaultKind, MS};
+use crate::plan::{End, FaultKind, MS};
 
 use super::{Event, Step, Travel, World};
 
+/// Between two steps of writing a snapshot.
+const SNAPSHOT_STEP: u64 = 20 * MS;
 /// Where the start of extensions stands in every packet.
 const EXTENSIONS_FIELD: std::ops::Range<usize> = 6..8;
 
@@ -43,7 +46,8 @@ impl World {
             }
             FaultKind::Cut { link, .. } => self.block(|at, _| at == link, true),
             FaultKind::Partition { side, .. } => self.block(|_, ends| parted(side, ends), true),
-            FaultKind::Crash { hub, down } => self.crash(hub, down),
+            FaultKind::Crash { hub, down, end } => self.crash(hub, down, end),
+            FaultKind::Squeeze { hub, permille, .. } => self.squeeze(hub, permille),
             FaultKind::Stall { hub, lasts } => self.stall(hub, lasts),
             FaultKind::SlowCore { hub, slot, lasts } => self.slow_down(hub, slot, lasts),
             FaultKind::Carrier { hub, link, .. } => return self.carrier(hub, link, false),
@@ -66,6 +70,7 @@ impl World {
             FaultKind::OneWay { link, from, to, .. } => {
                 self.links[link].way_mut(from, to).blocked -= 1;
             }
+            FaultKind::Squeeze { hub, .. } => self.release(hub),
             FaultKind::Cut { link, .. } => self.block(|at, _| at == link, false),
             FaultKind::Partition { side, .. } => self.block(|_, ends| parted(side, ends), false),
             FaultKind::Carrier { hub, link, .. } => {
@@ -91,6 +96,9 @@ impl World {
         for link in &mut self.links {
             link.heal();
         }
+        for hub in 0..self.hubs.len() {
+            self.release(hub);
+        }
         self.forget();
     }
 
@@ -105,20 +113,23 @@ impl World {
         }
     }
 
-    /// The hub's process dies. What only it held dies with it.
-    fn crash(&mut self, hub: usize, down: Option<u64>) {
-        if self.hubs[hub].cores.take().is_none() {
-            self.hubs[hub].gone |= down.is_none();
-            return;
+    /// The hub's process ends. What only its memory held ends with it.
+    fn crash(&mut self, hub: usize, down: Option<u64>, end: End) {
+        let is_running = self.hubs[hub].cores.is_some();
+        if is_running {
+            self.leave(hub, end);
         }
-        let run = self.hubs[hub].run;
+        let this = &mut self.hubs[hub];
+        let run = this.run;
+        this.cores = None;
         match down {
             // Packets of a run are gone before the next one can have aligned.
-            Some(down) => {
+            Some(down) if is_running => {
                 let at = self.now + down + self.plan.transit_max();
                 self.at(at, Event::Start { hub, run });
             }
-            None => self.hubs[hub].gone = true,
+            Some(_) => return,
+            None => this.gone = true,
         }
         for instance in 0..self.plan.instances.len() {
             for key in 0..self.plan.instances[instance].keys {
@@ -126,6 +137,78 @@ impl World {
                     self.mourn(instance, key, originator);
                 }
             }
+        }
+    }
+
+    /// What a process leaves on its disk when it ends.
+    fn leave(&mut self, hub: usize, end: End) {
+        let clocks = self.clocks(hub);
+        let this = &mut self.hubs[hub];
+        let (Some(cores), Some(disk)) = (&this.cores, &mut this.disk) else {
+            return;
+        };
+        match end {
+            End::Killed => {}
+            End::Damaged => disk.damage(),
+            End::Stopped => {
+                let mut writing = Writing::new(cores.shards.len());
+                while !writing.step(clocks, &cores.shards) {}
+                disk.commit(writing, cores.setup.hash_seed, true);
+            }
+        }
+    }
+
+    /// A hub gets less memory.
+    fn squeeze(&mut self, hub: usize, permille: u64) {
+        let instances = self.plan.instances.len();
+        let this = &mut self.hubs[hub];
+        let Some(cores) = &mut this.cores else {
+            return;
+        };
+        this.was_squeezed = true;
+        for shard in &mut cores.shards {
+            let used = (0..instances).map(|at| shard.bytes(instance_index(at)));
+            let most = used.sum::<usize>() as u64 * permille / 1000;
+            shard.limit_memory(usize::try_from(most).expect("little"));
+        }
+    }
+
+    /// It gets enough again.
+    fn release(&mut self, hub: usize) {
+        if let Some(cores) = &mut self.hubs[hub].cores {
+            for shard in &mut cores.shards {
+                shard.limit_memory(usize::MAX);
+            }
+        }
+    }
+
+    /// One step of writing a snapshot.
+    pub(super) fn snapshot(&mut self, hub: usize, run: u32) {
+        let Some(interval) = self.plan.hubs[hub].snapshot_interval else {
+            return;
+        };
+        if !self.is_running(hub, run) {
+            return;
+        }
+        let clocks = self.clocks(hub);
+        let this = &mut self.hubs[hub];
+        let (Some(cores), Some(disk)) = (&this.cores, &mut this.disk) else {
+            return;
+        };
+        let mut writing = this
+            .writing
+            .take()
+            .unwrap_or_else(|| Writing::new(cores.shards.len()));
+        let wait = if writing.step(clocks, &cores.shards) {
+            disk.commit(writing, cores.setup.hash_seed, false);
+            self.stats.snapshots += 1;
+            interval
+        } else {
+            this.writing = Some(writing);
+            SNAPSHOT_STEP
+        };
+        if self.calm_since.is_none() {
+            self.at(self.now + wait, Event::Snapshot { hub, run });
         }
     }
 
@@ -139,8 +222,14 @@ impl World {
         let at = instance_index(instance);
         let octets = self.keys.octets(instance, key);
         let id = self.hubs[originator].id;
-        let held = self.hubs.iter().filter_map(|hub| {
-            let seen = hub.cores.as_ref()?.find(at, octets, id.as_bytes())?;
+        let held = self.hubs.iter().filter(|hub| !hub.gone).filter_map(|hub| {
+            let seen = match &hub.cores {
+                Some(cores) => cores.find(at, octets, id.as_bytes())?,
+                None => hub
+                    .disk
+                    .as_ref()?
+                    .find(instance, is_kv, octets, id.as_bytes())?,
+            };
             self.ledger.identify(chain, is_kv, &seen)
         });
         let survivor = held.max();

@@ -3,7 +3,7 @@
 use scsp_engine::message::BatchKind;
 use scsp_engine::{DcsIndex, LinkIndex, ToControl, ToShard, shard};
 use scsp_profile::KvBody;
-use scsp_wire::{Envelope, Message, MessageType, Record, Summary};
+use scsp_wire::{Envelope, Message, MessageType, Record, Summaries, Summary};
 
 use crate::client;
 use crate::hub::{CoreMessage, Cores, Seen, instance_index};
@@ -142,6 +142,10 @@ impl World {
                         ..
                     } => Some((*dcs, bytes.clone())),
                     ToShard::Packet { dcs, bytes } => Some((*dcs, request_of(bytes))),
+                    ToShard::Offer { dcs, bytes, .. } => {
+                        self.offered(hub, *dcs, bytes);
+                        None
+                    }
                     _ => None,
                 };
                 let wanting = records
@@ -187,12 +191,19 @@ impl World {
         let cores = this.cores.as_ref().expect("it is running");
         let found = cores.find(instance_index(instance), summary.key, summary.originator);
         let shard = cores.owner(summary.key);
+        if summary.null {
+            // What is held goes back with all hops (D-06).
+            if let Some(seen) = &found {
+                let hops = self.plan.timing.hop_count;
+                this.records.came(chain, seen.seq, hops);
+            }
+        }
         let before = this.records.last(chain);
         let mut result = this.records.held(chain, shard, found.as_ref());
         let is_this = |seen: &Seen<'_>| seen.seq == summary.seq.get() && before != Some(seen.seq);
         if let Some(seen) = found.filter(is_this) {
             // CSU-16, D-06
-            let hops = if wanting || summary.originator == this.id.as_bytes() {
+            let hops = if wanting || this.was_squeezed || summary.originator == this.id.as_bytes() {
                 self.plan.timing.hop_count
             } else {
                 summary.hop_count.saturating_sub(1)
@@ -210,6 +221,21 @@ impl World {
             }
         }
         result.or_else(|violation| self.fail(violation))
+    }
+
+    /// What is offered goes with all hops, as if it had been asked for (D-06).
+    fn offered(&mut self, hub: usize, dcs: DcsIndex, bytes: &[u8]) {
+        let instance = self.hubs[hub].instance_of(dcs);
+        let hops = self.plan.timing.hop_count;
+        for summary in Summaries::over(bytes) {
+            let chain = self.chain_of(instance, &summary);
+            let this = &mut self.hubs[hub];
+            let cores = this.cores.as_ref().expect("it is running");
+            let found = cores.find(instance_index(instance), summary.key, summary.originator);
+            if let (Some(chain), Some(seen)) = (chain, found) {
+                this.records.came(chain, seen.seq, hops);
+            }
+        }
     }
 
     /// Looks at every entry of a shard.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scsp_engine::{DcsIndex, Destination, Notice, shard};
+use scsp_engine::{AuthFailure, DcsIndex, Destination, Notice, shard};
 use scsp_wire::{CsuRequest, Envelope, Message, MessageType, ServerId, checksum, is_broadcast};
 
 use crate::check::{Rules, Violation};
@@ -66,7 +66,7 @@ impl World {
 
     fn drain_control(&mut self, hub: usize) -> Step {
         while let Some(notice) = self.cores(hub).control.poll_notice() {
-            self.notice(hub, &notice);
+            self.notice(hub, &notice)?;
         }
         while let Some((shard, message)) = self.cores(hub).control.poll_message() {
             self.tell(hub, 0, 1 + shard.index(), CoreMessage::Shard(message));
@@ -77,7 +77,7 @@ impl World {
         Ok(())
     }
 
-    fn notice(&mut self, hub: usize, notice: &Notice) {
+    fn notice(&mut self, hub: usize, notice: &Notice) -> Step {
         if self.options.trace {
             self.trace_line(format_args!("{hub} {notice:?}"));
         }
@@ -95,9 +95,22 @@ impl World {
                 self.stats.alignments += u64::from(took.is_some());
                 self.hubs[hub].watches[dcs.index()].alignment_moved(now, from, to);
             }
-            Notice::Abnormal { .. } => self.stats.abnormal += 1,
+            Notice::Abnormal { count, .. } => self.stats.abnormal += count,
+            Notice::Unauthenticated { failure, count, .. } => {
+                self.stats.unauthenticated += count;
+                // What waited in a hub that stood still may be too late; what a fault made up is
+                // not signed.
+                if failure != AuthFailure::Missing && !self.plan.outlives_keys() {
+                    let detail = format!("hub {hub}: {count} times {failure:?}");
+                    return self.fail((Check::Authentication, detail));
+                }
+            }
+            Notice::NoSendKey { .. } => {
+                return self.fail((Check::Authentication, format!("hub {hub} has no key")));
+            }
             _ => {}
         }
+        Ok(())
     }
 
     fn drain_shard(&mut self, hub: usize, shard: usize) -> Step {

@@ -38,6 +38,7 @@ impl World {
                 self.trace_line(format_args!("{hub} slot {slot} {text}"));
             }
             Event::Core { .. } | Event::Client | Event::Probe | Event::Flush { .. } => {}
+            Event::Snapshot { .. } => {}
             Event::Wake { .. } => {}
             other => self.trace_line(format_args!("{other:?}")),
         }

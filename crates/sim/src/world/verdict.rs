@@ -296,7 +296,7 @@ impl World {
         let write = &writes[at];
         // What is brought back after that, the originator withdraws if it still knows.
         let this = &self.hubs[originator];
-        let forgotten = this.gone || write.run < this.run;
+        let forgotten = this.gone || write.run < this.whole_since;
         if outlived && (seen.withdrawn || forgotten) {
             return Ok((!seen.withdrawn).then_some(Excuse::LoserBack));
         }
@@ -320,6 +320,9 @@ impl World {
         if writes[safe].is_over(self.now) {
             return Ok(None);
         }
+        if seen.withdrawn && !write.withdrawn && this.is_mistaken(write.run, write.stamp) {
+            return Ok(Some(Excuse::Mistaken));
+        }
         if seen.withdrawn != write.withdrawn {
             return fail(Check::LostWrite, Fault::Withdrawn);
         }
@@ -337,7 +340,7 @@ impl World {
         match (seen.expires, write.expires) {
             (Some(seen), Some(promised)) => {
                 let life = promised - write.at;
-                seen + self.plan.rate_tolerance(life) >= promised
+                seen + self.plan.rate_tolerance(life) + self.plan.wall_tolerance() >= promised
                     && seen.saturating_sub(promised) <= self.plan.life_tolerance(life)
             }
             (seen, promised) => seen.is_some() == promised.is_some() || write.withdrawn,

@@ -7,7 +7,7 @@ use scsp_engine::shard::{Condition, Life, Refusal};
 
 use crate::client::{self, Operation, Write};
 use crate::hub::{Seen, instance_index};
-use crate::plan::MS;
+use crate::plan::{FaultKind, MS};
 use crate::report::Check;
 use crate::sabotage::Sabotage;
 
@@ -64,6 +64,7 @@ impl World {
             Ok(true) => self.acknowledged(hub, instance, key, &octets, operation)?,
             Ok(false) => {}
             Err(Refusal::Loading) => self.stats.loading += 1,
+            Err(Refusal::Full) if self.is_squeezed(hub) => self.stats.full += 1,
             // D-14: the value fits no frame.
             Err(Refusal::TooLarge { max, .. }) if max < self.plan.datagram_limit => {
                 self.stats.too_large += 1;
@@ -73,6 +74,16 @@ impl World {
             }
         }
         self.drain_later(hub, 1 + shard)
+    }
+
+    /// Whether a fault keeps the hub short of memory.
+    fn is_squeezed(&self, hub: usize) -> bool {
+        self.plan.faults.iter().any(|fault| match fault.kind {
+            FaultKind::Squeeze { hub: at, lasts, .. } => {
+                at == hub && (fault.at..=fault.at + lasts).contains(&self.now)
+            }
+            _ => false,
+        })
     }
 
     /// Whether the operation wrote.
@@ -192,11 +203,15 @@ impl World {
         let Some((last, before)) = writes.split_last() else {
             return Ok(());
         };
-        let again = |write: &Write| write.run != last.run && write.seq >= last.seq;
-        if !before.iter().any(again) {
+        let again = |write: &&Write| write.run != last.run && write.seq >= last.seq;
+        let Some(again) = before.iter().find(again) else {
             return Ok(());
-        }
+        };
         let this = &self.hubs[hub];
+        if again.run >= this.whole_since {
+            let detail = format!("hub {hub} wrote {} again, of run {}", last.seq, again.run);
+            return self.fail((Check::Forgotten, detail)); // D-12
+        }
         let (at, octets) = (instance_index(instance), self.keys.octets(instance, key));
         let cores = this.cores.as_ref().expect("it just answered");
         let met = |position| this.watches[this.dcs(instance, position).index()].was_aligned;
