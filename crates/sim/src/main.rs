@@ -97,7 +97,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A panic of a core is a failure like any other; where it came about is said here.
+/// A panic of a core is a failure like any other. Release builds end with it, so its seed is said
+/// here.
 fn name_seed_in_panics(overrides: String) {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

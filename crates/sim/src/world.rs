@@ -127,7 +127,7 @@ pub(crate) struct World {
     is_over: bool,
 }
 
-/// Runs a plan to its end. A panic of a core is a failure like any other.
+/// Runs a plan to its end. A panic of a core is a failure like any other, where panics unwind.
 pub fn run(plan: Plan, options: Options) -> (Stats, Result<(), Failure>) {
     let mut world = World::new(plan, options);
     let run = AssertUnwindSafe(|| world.run());
