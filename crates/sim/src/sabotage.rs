@@ -203,7 +203,7 @@ impl World {
                 Some(vec![sealed(copy)])
             }
             (Sabotage::StaleRecord, MessageType::CsuRequest) if late => {
-                copy[first + SEQUENCE_LAST] ^= 2;
+                copy[first + SEQUENCE_LAST] ^= 0x40;
                 Some(vec![sealed(copy)])
             }
             (Sabotage::RenewedLife, MessageType::CsuRequest) if late => {
