@@ -9,6 +9,8 @@ use crate::rng::Rng;
 
 /// How long hubs keep withdrawn records: longer than any world lasts.
 pub(crate) const RETENTION: Duration = Duration::from_hours(24);
+/// Sequences from here on are those of entries that are about to start again.
+pub(crate) const END_BEGINS: i32 = i32::MAX - 16;
 /// Longest life of a record that is to expire before a world is judged.
 pub(crate) const SHORT_LIFE_MAX: u64 = 20 * SEC;
 /// Life of a record that outlives its world.
@@ -33,6 +35,8 @@ pub(crate) enum Operation {
     Publish { body: Vec<u8> },
     /// `SCSP.PURGE`.
     Purge,
+    /// `SCSP.PUBLISH … SEQ n`, n so far below the end of the space (CSU-19).
+    Number { value: Vec<u8>, below: i32 },
 }
 
 impl fmt::Display for Operation {
@@ -46,6 +50,7 @@ impl fmt::Display for Operation {
             Self::Get => f.write_str("get"),
             Self::Publish { body } => write!(f, "publish {} octets", body.len()),
             Self::Purge => f.write_str("purge"),
+            Self::Number { below, .. } => write!(f, "publish {below} below the end"),
         }
     }
 }
@@ -62,6 +67,11 @@ impl Operation {
             content.resize(8 + filler, u8::try_from(number % 251).expect("below 251"));
             content
         };
+        if rng.chance(instance.wraps_permille) {
+            let below = i32::try_from(rng.below(4)).expect("small");
+            let value = content(rng);
+            return Self::Number { value, below };
+        }
         if !instance.is_kv {
             return match rng.below(10) {
                 0..8 => Self::Publish { body: content(rng) },
@@ -225,15 +235,30 @@ impl Ledger {
             .any(|(at, write)| twice(at, write))
     }
 
+    /// Whether a client may take a chain to the end of its sequences: once, and not where a copy of
+    /// its first ones may be about. Nobody gets through four billion changes in a minute.
+    pub(crate) fn may_wrap(&self, chain: usize) -> bool {
+        let writes = &self.chains[chain];
+        !self.wraps(chain) && writes.iter().all(|write| write.seq > 0)
+    }
+
+    /// Whether the sequences of a chain came to their end (CSU-19).
+    pub(crate) fn wraps(&self, chain: usize) -> bool {
+        self.chains[chain]
+            .iter()
+            .any(|write| write.seq >= END_BEGINS)
+    }
+
     pub(crate) fn chain(&self, chain: usize) -> &[Write] {
         &self.chains[chain]
     }
 
     /// The write that a stored record stands for.
     pub(crate) fn identify(&self, chain: usize, is_kv: bool, seen: &Seen<'_>) -> Option<usize> {
+        let wraps = self.wraps(chain);
         let same = |write: &Write| match (is_kv, seen.withdrawn) {
             (true, _) => write.stamp == seen.stamp,
-            (false, true) => write.withdrawn && write.seq <= seen.seq,
+            (false, true) => write.withdrawn && (wraps || write.seq <= seen.seq),
             (false, false) => !write.withdrawn && write.content == seen.content,
         };
         self.chains[chain].iter().rposition(same)

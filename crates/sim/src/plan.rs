@@ -97,6 +97,8 @@ pub(crate) struct InstancePlan {
     pub(crate) is_kv: bool,
     /// Family id, 0: none (H-14).
     pub(crate) family: u16,
+    /// How many of 1,000 client operations put an entry near the end of its sequences.
+    pub(crate) wraps_permille: u32,
     /// Different keys that clients use.
     pub(crate) keys: u16,
 }
@@ -381,6 +383,14 @@ impl Plan {
                     .for_each(|hub| hub.snapshot_interval = None);
             },
         );
+        with(
+            self.instances.iter().any(|it| it.wraps_permille > 0),
+            &|it| {
+                for instance in &mut it.instances {
+                    instance.wraps_permille = 0;
+                }
+            },
+        );
         with(self.auth.is_some(), &|it| it.auth = None);
         with(self.batch_max > 0, &|it| it.batch_max = 0);
         with(self.lateness_max > 0, &|it| it.lateness_max = 0);
@@ -496,8 +506,10 @@ fn instances(rng: &mut Rng) -> Vec<InstancePlan> {
     } else {
         u64::from(rng.chance(300))
     };
+    let wraps_permille = rng.pick(&[0, 0, 0, 0, 10, 100]);
     let mut instance = |is_kv| InstancePlan {
         is_kv,
+        wraps_permille,
         family: if families { rng.pick(&[0, 7, 7, 7]) } else { 0 },
         keys: rng.pick(&[4, 4, 12, 12, 40, 40, 120, 120, 600]),
     };

@@ -79,15 +79,20 @@ pub enum Excuse {
     /// took it for one that it had withdrawn itself. That is the letter of D-12 where clocks are
     /// far apart.
     Mistaken,
+    /// A record is of before its entry came to the end of its sequences and started again. Its
+    /// originator restarted since or is gone, and nobody else can tell that the larger sequence is
+    /// the older one (CSU-19).
+    BeforePurge,
 }
 
 impl Excuse {
-    const LABELS: [&'static str; 5] = [
+    const LABELS: [&'static str; 6] = [
         "reused sequence",
         "gone with winner",
         "loser back",
         "taken back",
         "mistaken for own",
+        "of before a purge",
     ];
 }
 

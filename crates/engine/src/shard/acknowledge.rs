@@ -112,11 +112,11 @@ impl Shard {
     }
 
     /// The neighbour had summarized a newer instance than the one held, and no longer has it, or
-    /// nothing but a purge that is over. It gets what is held, as it would have if the summary had come later; the originator then
-    /// withdraws what is outdated (D-12). Where it was a reply that had shown the newer instance,
-    /// that comes after a while only: it would bring the same reply again from a neighbour that
-    /// is at odds with itself. Most likely the reply was late, of before the entry started again
-    /// (CSU-19).
+    /// nothing but a purge that is over. It gets what is held, as it would have if the summary had
+    /// come later; the originator then withdraws what is outdated (D-12). Where it was a reply that
+    /// had shown the newer instance, that comes after a while only: it would bring the same reply
+    /// again from a neighbour that is at odds with itself. Most likely the reply was late, of before
+    /// the entry started again (CSU-19).
     pub(super) fn offer_older(
         &mut self,
         now: Now,

@@ -1,6 +1,6 @@
 //! What is watched of every record that a hub holds, in one run of it.
 
-use crate::client;
+use crate::client::{self, END_BEGINS};
 use crate::hub::Seen;
 use crate::plan::{MS, Plan};
 use crate::report::Check;
@@ -61,16 +61,18 @@ impl RecordWatch {
         }
         let hub = chain % self.hubs;
         match (before.0, known.held) {
+            // It was at its end, was purged and starts again (CSU-19), perhaps between two looks.
+            (Some(END_BEGINS..), _) => return Ok(()),
             (Some(before), Some(seq)) if seq < before => {
-                let detail = format!("record of hub {hub} from {before} to {seq}");
+                let detail = format!("chain {chain}, of hub {hub}: from {before} to {seq}");
                 return Err((Check::Sequence, detail));
             }
             (Some(same), Some(seq)) if seq == same => {}
             _ => return Ok(()),
         }
         match (before.1, known.expires) {
-            (Some(before), Some(expires)) if expires > before + MS => {
-                let detail = format!("record of hub {hub} until {before}, now until {expires}");
+            (Some(before), Some(expires)) if expires > before + 2 * MS => {
+                let detail = format!("chain {chain}, of hub {hub}: until {before}, now {expires}");
                 Err((Check::Life, detail))
             }
             _ => Ok(()),
@@ -93,10 +95,10 @@ impl RecordWatch {
         (known == seq).then_some(hops)
     }
 
-    /// Every own change has a sequence above all before it (CSU-18).
+    /// Every own change has a sequence above all before it (CSU-18), up to the end (CSU-19).
     pub(crate) fn originated(&mut self, chain: usize, seq: i32) -> Result<(), Violation> {
         match self.known[chain].originated.replace(seq) {
-            Some(before) if seq <= before => {
+            Some(before) if seq <= before && before < END_BEGINS => {
                 Err((Check::Sequence, format!("originated {seq} after {before}")))
             }
             _ => Ok(()),
@@ -149,6 +151,17 @@ mod tests {
         assert_eq!(watch.last(0), None);
     }
 
+    /// Goal: CSU-19, what was at its end may start again, and nothing else.
+    #[test]
+    fn csu_19_restarted_sequences() {
+        let mut watch = RecordWatch::new(&Plan::new(0, None, None));
+        assert!(watch.held(0, 0, Some(&seen(END_BEGINS - 1, None))).is_ok());
+        let back = watch.held(0, 0, Some(&seen(i32::MIN + 1, None)));
+        assert_eq!(back.unwrap_err().0, Check::Sequence);
+        assert!(watch.held(0, 0, Some(&seen(END_BEGINS, None))).is_ok());
+        assert!(watch.held(0, 0, Some(&seen(i32::MIN + 1, None))).is_ok());
+    }
+
     /// Goal: CSU-18, an own change that repeats a sequence is noticed.
     #[test]
     fn csu_18_repeated_sequences() {
@@ -164,7 +177,7 @@ mod tests {
         let mut watch = RecordWatch::new(&Plan::new(0, None, None));
         assert!(watch.held(0, 0, Some(&seen(5, Some(100 * MS)))).is_ok());
         assert!(watch.held(0, 0, Some(&seen(6, Some(900 * MS)))).is_ok());
-        let grown = watch.held(0, 0, Some(&seen(6, Some(902 * MS))));
+        let grown = watch.held(0, 0, Some(&seen(6, Some(903 * MS))));
         assert_eq!(grown.unwrap_err().0, Check::Life);
     }
 

@@ -127,7 +127,8 @@ impl Plan {
             .iter()
             .map(|hub| hub.rate_ppm.unsigned_abs())
             .max();
-        let spread = 2 * fastest.unwrap_or(0) + 1;
+        // One of them counts more than a million where the other counts a million.
+        let spread = 2 * fastest.unwrap_or(0) * 102 / 100 + 1;
         life / 1_000_000 * spread + MS
     }
 }

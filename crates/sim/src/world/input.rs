@@ -5,6 +5,7 @@ use scsp_engine::{DcsIndex, LinkIndex, ToControl, ToShard, shard};
 use scsp_profile::KvBody;
 use scsp_wire::{Envelope, Message, MessageType, Record, Summaries, Summary};
 
+use crate::check::Violation;
 use crate::client;
 use crate::hub::{CoreMessage, Cores, Seen, instance_index};
 use crate::link::Flaw;
@@ -212,7 +213,7 @@ impl World {
             let is_kv = self.plan.instances[instance].is_kv;
             // An own record may have been answered with the own state (D-12).
             let own = summary.originator == this.id.as_bytes();
-            let life = life_of(record).filter(|_| is_kv && !own);
+            let life = life_of(record).filter(|_| is_kv && !own && seen.seq < i32::MAX);
             if let (Some(life), Some(expires), false) = (life, seen.expires, seen.withdrawn)
                 && expires > self.now + life + self.plan.rate_tolerance(life)
             {
@@ -220,7 +221,29 @@ impl World {
                 result = result.and(Err((Check::Life, detail)));
             }
         }
+        let result = self.or_restarted(chain, result);
         result.or_else(|violation| self.fail(violation))
+    }
+
+    /// Where an entry starts again, sequences go backwards, and entries of its key go and come
+    /// between two looks (CSU-19).
+    pub(super) fn or_restarted(
+        &self,
+        chain: usize,
+        looked: Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        match looked {
+            Err((Check::Sequence | Check::Life, _)) if self.starts_again(chain) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether any record of the key of a chain came to the end of its sequences.
+    pub(super) fn starts_again(&self, chain: usize) -> bool {
+        let hubs = self.hubs.len();
+        let first = chain - chain % hubs;
+        let wraps = self.plan.instances.iter().any(|it| it.wraps_permille > 0);
+        wraps && (first..first + hubs).any(|rival| self.ledger.wraps(rival))
     }
 
     /// What is offered goes with all hops, as if it had been asked for (D-06).
@@ -249,7 +272,10 @@ impl World {
                 from = next;
                 let strange = || format!("hub {hub} holds what nobody wrote");
                 let held = match found {
-                    Some((chain, seen)) => records.held(chain, shard, Some(&seen)),
+                    Some((chain, seen)) => {
+                        let held = records.held(chain, shard, Some(&seen));
+                        self.or_restarted(chain, held)
+                    }
                     None => Err((Check::LostWrite, strange())),
                 };
                 result = result.and(held);

@@ -349,6 +349,9 @@ impl World {
                 let text = self.summary_text(summary);
                 return Err((Check::Stale, format!("{text}, held: {held:?}")));
             };
+            if seen.seq == i32::MAX {
+                continue; // What goes out is the purge, what is held waits for its end (CSU-19).
+            }
             let content = match scsp_profile::KvBody::parse(record.body) {
                 Ok(body) if is_kv => body.value,
                 _ => record.body,
@@ -358,6 +361,8 @@ impl World {
                 return Err((Check::Stale, format!("{text} with other content")));
             }
             let chain = self.chain_of(instance, summary);
+            // What goes and comes with a purge is not seen to do so (CSU-19).
+            let chain = chain.filter(|chain| !self.starts_again(*chain));
             let hops = chain.and_then(|chain| this.records.hops(chain, seen.seq));
             if summary.originator != this.id.as_bytes()
                 && hops.is_some_and(|hops| summary.hop_count > hops.max(1))

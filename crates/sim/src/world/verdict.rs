@@ -136,8 +136,8 @@ impl World {
         other: Option<&Seen<'_>>,
     ) -> Option<Excuse> {
         let (instance, key, _) = name;
-        if self.is_ambiguous(name) {
-            return Some(Excuse::ReusedSequence);
+        if let Some(excuse) = self.indistinct(name) {
+            return Some(excuse);
         }
         let ((Some(seen), None) | (None, Some(seen))) = (one, other) else {
             return None;
@@ -159,6 +159,18 @@ impl World {
     fn is_ambiguous(&self, (instance, key, originator): Name) -> bool {
         let chain = client::chain(&self.plan, instance, key, originator).expect("within the plan");
         self.ledger.is_ambiguous(chain)
+    }
+
+    /// The documented limit by which nobody can tell which of the originator's records is the last.
+    fn indistinct(&self, name: Name) -> Option<Excuse> {
+        let (instance, key, originator) = name;
+        let chain = client::chain(&self.plan, instance, key, originator).expect("within the plan");
+        let hub = &self.hubs[originator];
+        if self.ledger.wraps(chain) && (hub.gone || hub.run > 1) {
+            Some(Excuse::BeforePurge)
+        } else {
+            self.is_ambiguous(name).then_some(Excuse::ReusedSequence)
+        }
     }
 
     /// Who wrote what clients read (K-01), and that.
@@ -282,7 +294,7 @@ impl World {
         let Some(safe) = self.ledger.last_safe(chain) else {
             return Ok(None); // Nothing has to be there, and what is there was written.
         };
-        let excuse = self.is_ambiguous(name).then_some(Excuse::ReusedSequence);
+        let excuse = self.indistinct(name);
         let fail = |check, fault| excuse.map_or(Err((check, fault)), |excuse| Ok(Some(excuse)));
         let rank = (writes[safe].stamp, self.hubs[originator].id);
         let outlived = is_kv && self.outlived(instance, key, &rank);
@@ -363,8 +375,10 @@ impl World {
     fn outlived_by(&self, instance: usize, key: u16, rival: usize, rank: &(u64, ServerId)) -> bool {
         let chain = client::chain(&self.plan, instance, key, rival).expect("within the plan");
         let id = self.hubs[rival].id;
+        // A purge at the end of the sequences takes along what is smaller, too (CSU-19).
+        let wraps = self.ledger.wraps(chain);
         let mut writes = self.ledger.chain(chain).iter();
-        writes.any(|it| (it.stamp, id) > *rank && it.is_over(self.now))
+        writes.any(|it| (it.stamp, id) > *rank && (wraps || it.is_over(self.now)))
     }
 
     fn history(&self, (instance, key, originator): Name) -> String {

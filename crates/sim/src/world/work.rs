@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use scsp_engine::alignment;
 use scsp_engine::shard::{Condition, Life, Refusal};
+use scsp_profile::{KvBody, KvKind, Stamp};
+use scsp_wire::CsaSeq;
 
 use crate::client::{self, Operation, Write};
-use crate::hub::{Seen, instance_index};
+use crate::hub::{Hub, Seen, instance_index};
 use crate::plan::{FaultKind, MS};
 use crate::report::Check;
 use crate::sabotage::Sabotage;
@@ -50,6 +52,10 @@ impl World {
     }
 
     fn operate(&mut self, hub: usize, instance: usize, key: u16, operation: &Operation) -> Step {
+        let chain = client::chain(&self.plan, instance, key, hub).expect("within the plan");
+        if matches!(operation, Operation::Number { .. }) && !self.ledger.may_wrap(chain) {
+            return Ok(());
+        }
         let octets = self.keys.octets(instance, key).to_vec();
         let shard = self.cores(hub).owner(&octets);
         if self.hubs[hub].awake_at(Some(1 + shard)) > self.now {
@@ -64,6 +70,7 @@ impl World {
             Ok(true) => self.acknowledged(hub, instance, key, &octets, operation)?,
             Ok(false) => {}
             Err(Refusal::Loading) => self.stats.loading += 1,
+            Err(Refusal::Sequence { .. }) => {}
             Err(Refusal::Full) if self.is_squeezed(hub) => self.stats.full += 1,
             // D-14: the value fits no frame.
             Err(Refusal::TooLarge { max, .. }) if max < self.plan.datagram_limit => {
@@ -122,7 +129,40 @@ impl World {
             Operation::Get => core.kv_get(clocks, at, key).map(|_| false),
             Operation::Publish { body } => core.publish(clocks, at, key, body, None).map(|_| true),
             Operation::Purge => core.purge(clocks, at, key),
+            Operation::Number { value, below } => {
+                let body = self.body(hub, instance, key, value);
+                let seq = CsaSeq::new(CsaSeq::LAST.get() - below);
+                let core = &mut self.cores(hub).shards[shard];
+                core.publish(clocks, at, key, &body, seq).map(|_| true)
+            }
         }
+    }
+
+    /// The body of a record that a client publishes itself: on kv, of a write after all that the
+    /// hub knows of the key.
+    fn body(&self, hub: usize, instance: usize, key: &[u8], value: &[u8]) -> Vec<u8> {
+        if !self.plan.instances[instance].is_kv {
+            return value.to_vec();
+        }
+        let this = &self.hubs[hub];
+        let cores = this.cores.as_ref().expect("it is running");
+        let at = instance_index(instance);
+        let seen = |rival: &Hub| {
+            cores
+                .find(at, key, rival.id.as_bytes())
+                .map(|seen| seen.stamp)
+        };
+        let known = self.hubs.iter().filter_map(seen).max().unwrap_or(0);
+        let stamp = Stamp::new(this.clocks(self.now).unix_ms, 0);
+        let body = KvBody {
+            kind: KvKind::Value,
+            life_ms: None,
+            stamp: stamp.max(Stamp(known + 1)),
+            value,
+        };
+        let mut bytes = vec![0; body.encoded_len()];
+        body.encode(&mut bytes);
+        bytes
     }
 
     /// Enters a write in the ledger, after a look at what the hub made of it.
@@ -146,6 +186,7 @@ impl World {
             Operation::Set { value, .. }
             | Operation::SetAbsent { value }
             | Operation::SetKeeping { value }
+            | Operation::Number { value, .. }
             | Operation::Publish { body: value } => Some(&value[..]),
             Operation::Expire { .. } => Some(seen.content),
             Operation::Delete | Operation::Purge | Operation::Get => None,
@@ -192,6 +233,7 @@ impl World {
         let result = this.records.originated(chain, seq);
         let result = result.and_then(|()| this.records.held(chain, shard, seen.as_ref()));
         self.ledger.note(chain, write);
+        let result = self.or_restarted(chain, result);
         result.or_else(|violation| self.fail(violation))?;
         self.could_not_know(hub, instance, key, chain)
     }
@@ -203,6 +245,9 @@ impl World {
         let Some((last, before)) = writes.split_last() else {
             return Ok(());
         };
+        if self.ledger.wraps(chain) {
+            return Ok(()); // Every sequence is used again (CSU-19).
+        }
         let again = |write: &&Write| write.run != last.run && write.seq >= last.seq;
         let Some(again) = before.iter().find(again) else {
             return Ok(());
