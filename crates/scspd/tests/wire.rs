@@ -459,7 +459,6 @@ fn d_02_garbage_is_counted_and_breaks_nothing(backend: Backend) {
         ("type", with(1, 9, true)),
         ("checksum", with(9, 77, false)),
         ("common_part", with(24, 255, true)),
-        ("sender", with(24, 0, true)),
     ];
     let dropped = |reason| hub.count("scsp_packets_dropped_total", &[("reason", reason)]);
     for (reason, packet) in &garbage {
@@ -547,6 +546,15 @@ fn d_02_a_malformed_packet_of_a_neighbour_resets_it(backend: Backend) {
     assert_eq!(hub.alignments(), ["down"]);
     neighbour.join(&hub);
 
+    // No sender id.
+    let mut packet = neighbour.hello_packet(true);
+    packet[8 + 8 + 8] = 0;
+    checksum::seal(&mut packet);
+    neighbour.send(&packet);
+    neighbour.wait_for_hello(false);
+    assert_eq!(hub.count("scsp_peer_abnormal_events_total", &abnormal), 2);
+    neighbour.join(&hub);
+
     // A record that runs past the packet's end.
     let mut packet =
         neighbour.request_packet(&neighbour.hub_id, &[record(&neighbour, "k", 1, b"v")]);
@@ -555,7 +563,7 @@ fn d_02_a_malformed_packet_of_a_neighbour_resets_it(backend: Backend) {
     checksum::seal(&mut packet);
     neighbour.send(&packet);
     neighbour.wait_for_hello(false);
-    assert_eq!(hub.count("scsp_peer_abnormal_events_total", &abnormal), 2);
+    assert_eq!(hub.count("scsp_peer_abnormal_events_total", &abnormal), 3);
     assert_eq!(hub.redis().get::<_, Option<String>>("k").unwrap(), None);
 }
 

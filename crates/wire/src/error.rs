@@ -160,6 +160,6 @@ impl ParseError {
     /// what [`Envelope::open`](crate::Envelope::open) finds.
     #[inline]
     pub const fn is_attributable(self) -> bool {
-        self.index() >= Self::HelloTimer.index()
+        self.index() >= Self::Sender.index()
     }
 }

@@ -127,9 +127,6 @@ impl<'a> Envelope<'a> {
         let (receiver, body) = rest
             .split_at_checked(usize::from(common.receiver_len))
             .ok_or(short)?;
-        if sender.is_empty() {
-            return Err(ParseError::Sender);
-        }
         let extensions_start = fixed.extensions_start.get();
         Ok(Self {
             bytes: packet,
@@ -161,7 +158,7 @@ impl<'a> Envelope<'a> {
         ServerGroupId(self.common.group.get())
     }
 
-    /// Sender id, 1 to 255 octets.
+    /// Sender id, 1 to 255 octets in what [`open`](Self::open) accepts.
     #[inline]
     pub const fn sender(&self) -> &'a [u8] {
         self.sender
@@ -214,6 +211,9 @@ impl<'a> Envelope<'a> {
 
     /// Checks all that is left, once; the returned views cannot fail.
     pub fn open(&self) -> Result<Message<'a>, ParseError> {
+        if self.sender.is_empty() {
+            return Err(ParseError::Sender);
+        }
         let envelope = *self;
         let count = self.record_count();
         Ok(match self.message_type {

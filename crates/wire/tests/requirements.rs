@@ -530,8 +530,13 @@ fn d_02_two_kinds_of_malformed() {
     assert!(envelope.open().unwrap_err().is_attributable());
 
     let no_sender = with(request(|_| ()), |p| p[16] = 0);
-    let error = Envelope::parse(&no_sender).unwrap_err();
+    let error = Envelope::parse(&no_sender).unwrap().open().unwrap_err();
     assert_eq!(error, ParseError::Sender);
+    assert!(error.is_attributable());
+
+    let long_sender = with(request(|_| ()), |p| p[16] = 255);
+    let error = Envelope::parse(&long_sender).unwrap_err();
+    assert_eq!(error, ParseError::CommonPart);
     assert!(!error.is_attributable());
 }
 

@@ -19,7 +19,9 @@ use super::mesh::Row;
 use super::{Control, Notice};
 
 /// Shortest time between two Hellos of one stream. State changes send a Hello at once so that
-/// neighbours meet without waiting for an interval; this bounds what flapping ones can cause.
+/// neighbours meet without waiting for an interval; this bounds what flapping ones can cause. On a
+/// unicast link the Hello that makes a neighbour Bidirectional is answered without regard to it:
+/// that one neighbour gets no more Hellos by it than it sends.
 pub const HELLO_GAP_MIN: Duration = Duration::from_millis(100);
 /// So many DCSs fit the Hello of a multipoint link whatever their ids. A Hello cannot be split over
 /// packets, so it grows beyond the packet limit where it must, up to the largest datagram of its
@@ -194,14 +196,19 @@ impl Control {
         self.handle_timeouts(now);
     }
 
-    /// Whether a Hello is none that this server may follow; said once for each reason.
+    /// Whether a Hello is none that this server may follow: counted, and said once for each reason.
     fn refuses(&mut self, dcs: DcsIndex, sender: &ServerId, family: FamilyId) -> bool {
+        let refused = self.is_foreign(dcs, sender, family);
+        self.ignored += u64::from(refused);
+        refused
+    }
+
+    fn is_foreign(&mut self, dcs: DcsIndex, sender: &ServerId, family: FamilyId) -> bool {
         let server = &mut self.servers[self.dcs[dcs.index()].server];
         if family != self.setup.instance_of(dcs).family {
             // H-14: the RFC lets one machine serve what has one Family ID, and nothing else. Taking
             // a Hello of another family for this instance alone would let the two sides disagree on
             // which instances go up and down together.
-            self.ignored += 1;
             if server.unexpected_family.replace(family) != Some(family) {
                 self.notices
                     .push_back(Notice::UnexpectedFamily { dcs, family });

@@ -80,14 +80,21 @@ fn d_02_who_may_reset_a_neighbour() {
             (Bidirectional, Aligned)
         );
         assert_eq!(lab.hub.peer(D0).abnormal, [0; Abnormal::ALL.len()]);
-        // 2: the record count is wrong
-        let bytes = spoilt(&lab, &request, 18, &[0, 2]);
-        lab.send_bytes(D0, &bytes);
+        // 2: no sender id, or the record count is wrong
         let slot = Abnormal::ALL
             .iter()
             .position(|&it| it == Abnormal::Malformed)
             .unwrap();
+        let bytes = spoilt(&lab, &request, 16, &[0]);
+        lab.send_bytes(D0, &bytes);
         assert_eq!(lab.hub.peer(D0).abnormal[slot], 1);
+        if !ignore {
+            lab.align(D0);
+        }
+        lab.wait(secs(2)); // What comes in a row is told together.
+        let bytes = spoilt(&lab, &request, 18, &[0, 2]);
+        lab.send_bytes(D0, &bytes);
+        assert_eq!(lab.hub.peer(D0).abnormal[slot], 2);
         let state = if ignore {
             (Bidirectional, Aligned)
         } else {
@@ -101,7 +108,7 @@ fn d_02_who_may_reset_a_neighbour() {
             .iter()
             .flat_map(|shard| shard.packets().dropped)
             .sum();
-        assert_eq!(dropped, 7);
+        assert_eq!(dropped, 8);
     }
 }
 
@@ -321,6 +328,7 @@ fn d_10_duplicate_id() {
         (lab.hub.hello(D0), lab.hub.peer(D0).duplicate_id),
         (Waiting, true)
     );
+    assert_eq!(lab.hub.control.ignored(), 3);
     lab.meet(D0);
     assert_eq!(
         (lab.hub.hello(D0), lab.hub.peer(D0).duplicate_id),
@@ -361,6 +369,7 @@ fn d_11_changed_and_unexpected_ids() {
     lab.meet(D0);
     assert_eq!(lab.hub.hello(D0), Waiting);
     assert_eq!(lab.notices(), [Notice::UnexpectedId { dcs: D0, id: id(8) }]);
+    assert_eq!(lab.hub.control.ignored(), 2);
     lab.peers[0] = 9;
     lab.align(D0);
     lab.peers[0] = 8;
