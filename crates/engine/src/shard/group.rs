@@ -38,6 +38,8 @@ use super::{Instance, Shard};
 
 /// Looks at all entries for the sake of one link are at least so far apart.
 const SCAN_GAP: Duration = Duration::from_secs(1);
+/// Entries looked at per turn, so that packets and clients get theirs in between.
+const SCAN_SLICE: usize = 1 << 14;
 
 /// A multipoint link as one instance uses it, with two DCSs or more.
 #[derive(Debug)]
@@ -69,6 +71,8 @@ struct Debt {
     since: Time,
     due: Time,
     to: Vec<DcsIndex>,
+    /// Where the look at all entries goes on.
+    from: u32,
 }
 
 impl Group {
@@ -292,7 +296,9 @@ impl Shard {
             since,
             due: earliest.max(now.time),
             to: Vec::new(),
+            from: 0,
         });
+        debt.from = 0;
         debt.since = debt.since.min(since);
         debt.to.extend(owed);
         debt.to.sort_unstable();
@@ -304,26 +310,31 @@ impl Shard {
     pub(super) fn pay_debts(&mut self, now: Now) {
         for index in 0..self.groups.len() {
             let group = &mut self.groups[index];
-            let Some(debt) = group.debt.take_if(|debt| debt.due <= now.time) else {
+            let Some(mut debt) = group.debt.take_if(|debt| debt.due <= now.time) else {
                 continue;
             };
-            group.scanned_at = Some(now.time);
             let peers = &self.peers;
             let is_reachable = |dcs: &DcsIndex| peers[dcs.index()].gate != Gate::Closed;
-            let to: Vec<DcsIndex> = debt.to.into_iter().filter(is_reachable).collect();
+            debt.to.retain(is_reachable);
             let others = group.members.iter().filter(|dcs| is_reachable(dcs));
-            let all = others.count() == to.len();
+            let all = others.count() == debt.to.len();
             let (at, queue) = (group.instance, group.queue);
-            let together = all && to.len() >= 2 && !self.is_broken(index);
+            let together = all && debt.to.len() >= 2 && !self.is_broken(index);
             let store = &mut self.instances[at.index()].store;
-            let mut from = 0;
-            while let Some((next, id)) = store.scan_next(from).filter(|_| !to.is_empty()) {
-                from = next;
+            let mut looked_at = 0;
+            let is_over = loop {
+                let next = store.scan_next(debt.from).filter(|_| !debt.to.is_empty());
+                let Some((next, id)) = next else { break true };
+                if looked_at == SCAN_SLICE {
+                    break false;
+                }
+                looked_at += 1;
+                debt.from = next;
                 let entry = store.entry(id);
                 if entry.changed < debt.since || entry.hop_count == 0 {
                     continue;
                 }
-                for dcs in &to {
+                for dcs in &debt.to {
                     let queue = self.peers[dcs.index()].queue;
                     if !store.is_queued(id, queue) {
                         store.enqueue(id, queue, false);
@@ -332,6 +343,12 @@ impl Shard {
                 if together {
                     store.enqueue(id, queue, false);
                 }
+            };
+            let group = &mut self.groups[index];
+            if is_over {
+                group.scanned_at = Some(now.time);
+            } else {
+                group.debt = Some(debt);
             }
         }
     }
