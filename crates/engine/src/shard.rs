@@ -280,6 +280,7 @@ impl Shard {
             peer.retry_at = peer.retry_at.filter(|at| now.time < *at);
         }
         self.pay_debts(now);
+        self.note_whole(now);
         for index in 0..self.instances.len() {
             self.expire(now, index);
             self.reoriginate_due(now, index);

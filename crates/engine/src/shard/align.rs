@@ -26,6 +26,7 @@ impl Shard {
         id: ServerId,
         page_octets: usize,
     ) {
+        self.note_whole(now);
         let peer = &mut self.peers[dcs.index()];
         let store = &mut self.instances[peer.instance.index()].store;
         store.clear_queue(peer.queue);
@@ -167,6 +168,7 @@ impl Shard {
 
     /// The alignment went down.
     pub(super) fn handle_down(&mut self, now: Now, dcs: DcsIndex) {
+        self.note_whole(now);
         let peer = &mut self.peers[dcs.index()];
         self.instances[peer.instance.index()]
             .store

@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use scsp_cache::{EntryFlags, EntryId, Update};
+use scsp_cache::{Entry, EntryFlags, EntryId, Update};
 use scsp_profile::{Facts, Profile, Stamp};
 use scsp_wire::CsaSeq;
 
-use crate::setup::InstanceSetup;
 use crate::{Now, Time};
 
 use super::kv::stamp_of;
+use super::peer::Gate;
 use super::{Instance, Shard};
 
 /// A withdrawn entry is kept at least this long after it came, however old it says it is, so that
@@ -20,8 +20,25 @@ use super::{Instance, Shard};
 const WITHDRAWN_MIN: Duration = Duration::from_secs(10);
 /// So many times the patience with a neighbour, a record that found no room may come again.
 const STARVED_PATIENCES: u32 = 10;
+/// Longest time between two looks at a withdrawn entry that is kept for a neighbour that is away.
+const AWAY_LOOK_MAX: Duration = Duration::from_mins(1);
 
 impl Shard {
+    /// Notes with which neighbours nothing is open any more (N-04).
+    pub(super) fn note_whole(&mut self, now: Now) {
+        for (peer, dcs) in self.peers.iter_mut().zip(&self.setup.dcs) {
+            let setup = &self.setup.instances[dcs.instance.index()];
+            let patience = setup.csus_retransmit * setup.csus_retransmit_max.saturating_add(1);
+            let store = &self.instances[dcs.instance.index()].store;
+            let is_whole = peer.gate == Gate::Open
+                && !peer.is_settling(now.time, patience)
+                && store.queue_len(peer.queue) == 0;
+            if is_whole {
+                peer.whole_until = Some(now.time);
+            }
+        }
+    }
+
     /// Withdraws values whose life ended, and removes what was withdrawn long enough ago.
     pub(super) fn expire(&mut self, now: Now, index: usize) {
         let setup = &self.setup.instances[index];
@@ -39,14 +56,32 @@ impl Shard {
         let settling = !starved && peers().any(|peer| peer.is_settling(now.time, patience));
         let is_owed =
             |queue| peers().any(|peer| peer.queue == queue && peer.is_owed(now.time, patience));
+        let may_be_lacked = |entry: &Entry<'_>| {
+            is_kept_for_all(setup.profile, entry)
+                && peers().any(|peer| peer.may_lack(entry.changed))
+        };
+        let (soon, away) = (
+            setup.csu_retransmit,
+            setup
+                .purge_retention
+                .min(AWAY_LOOK_MAX)
+                .max(setup.csu_retransmit),
+        );
         let instance = &mut self.instances[index];
         while let Some(id) = instance.store.pop_expired(now.time) {
             let entry = instance.store.entry(id);
             let hash = self.hasher.hash(entry.key);
             let withdrawn = entry.flags.withdrawn;
             let owed = settling || instance.store.pending_peers(id).any(is_owed);
-            if !withdrawn || owed || instance.purges.is_open(id) {
-                instance.linger(now, setup, hash, id, &mut self.body);
+            let wait = if !withdrawn {
+                Some(soon * setup.csu_retransmit_max.saturating_add(1))
+            } else if owed || instance.purges.is_open(id) {
+                Some(soon)
+            } else {
+                may_be_lacked(&entry).then_some(away)
+            };
+            if let Some(wait) = wait {
+                instance.linger(now, setup.profile, hash, id, wait, &mut self.body);
                 continue;
             }
             match setup.profile {
@@ -65,20 +100,17 @@ impl Instance {
     fn linger(
         &mut self,
         now: Now,
-        setup: &InstanceSetup,
+        profile: Profile,
         hash: u64,
         id: EntryId,
+        wait: Duration,
         scratch: &mut Vec<u8>,
     ) {
         let entry = self.store.entry(id);
-        let mut wait = setup.csu_retransmit;
-        if !entry.flags.withdrawn {
-            wait *= setup.csu_retransmit_max.saturating_add(1);
-            self.counters.expired += 1;
-        }
+        self.counters.expired += u64::from(!entry.flags.withdrawn);
         scratch.clear();
         scratch.extend_from_slice(entry.body);
-        setup.profile.set_remaining(scratch, Duration::ZERO); // K-03
+        profile.set_remaining(scratch, Duration::ZERO); // K-03
         let key = entry.key.to_vec();
         let update = Update {
             seq: entry.seq,
@@ -91,11 +123,11 @@ impl Instance {
                 ..entry.flags
             },
         };
-        let before = self.counts(setup.profile, hash, &key);
+        let before = self.counts(profile, hash, &key);
         self.store
             .update(id, &update)
             .expect("a body of the same length replaces the old one");
-        self.recount(before, setup.profile, hash, &key);
+        self.recount(before, profile, hash, &key);
     }
 
     /// An instance of a key goes, and all smaller ones go with it: nothing older may show through
@@ -176,6 +208,13 @@ impl Instance {
         self.purges.close(hash, id);
         self.store.remove(id);
     }
+}
+
+/// Whether a withdrawn entry stays until every DCS has it, also those that are away (N-04, D-20). An
+/// expired one does not (N-02), nor does a tombstone, which goes after its retention (K-02).
+fn is_kept_for_all(profile: Profile, entry: &Entry<'_>) -> bool {
+    let withdraws = || profile.inspect(entry.key, entry.body);
+    profile != Profile::Kv && withdraws().is_ok_and(|facts| facts.withdrawn)
 }
 
 /// When an entry's deadline is: the end of its life or, withdrawn, of its retention.

@@ -192,7 +192,11 @@ impl Shard {
                 held.map(|(seq, _)| seq)
             };
             return if current.is_none_or(|current| given > current) && given <= CsaSeq::LAST {
-                Ok(Some(given).filter(|_| !purging))
+                // What is forgotten here, a neighbour may still hold: it would take the record
+                // for the one of that number.
+                let forgotten = instance.floors.above(hash).filter(|_| held.is_none());
+                let above = forgotten.map_or(Some(given), CsaSeq::next);
+                Ok(above.map(|above| above.max(given)).filter(|_| !purging))
             } else {
                 let min = current.map_or(i64::from(CsaSeq::FIRST.get()), |seq| {
                     i64::from(seq.get()) + 1

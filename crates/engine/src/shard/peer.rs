@@ -103,6 +103,8 @@ impl Requests {
 
 /// See [`Peer::is_owed`].
 const EXCHANGE_PATIENCES: u32 = 10;
+/// The cache remembers to less than this when an entry changed.
+const CHANGED_SLACK: Duration = Duration::from_secs(1);
 
 /// A shard's part of one DCS.
 #[derive(Debug)]
@@ -148,6 +150,8 @@ pub(super) struct Peer {
     /// Something that was asked for found no room: it comes again as it would have if asked for
     /// (D-06).
     pub(super) is_starved: bool,
+    /// Of what was stored until then the neighbour holds nothing older (N-04).
+    pub(super) whole_until: Option<Time>,
     pub(super) skew_ms: i64,
     /// When to look again whether a key is valid for what waits to be sent.
     pub(super) retry_at: Option<Time>,
@@ -180,6 +184,7 @@ impl Peer {
             moved_on: false,
             asked_turn: false,
             is_starved: false,
+            whole_until: None,
             skew_ms: 0,
             retry_at: None,
             reports: Reports::default(),
@@ -206,6 +211,14 @@ impl Peer {
             Gate::Exchange => now < self.moved_at.saturating_add(patience * EXCHANGE_PATIENCES),
             Gate::Open => true,
         }
+    }
+
+    /// Whether the neighbour may hold something older than what was stored at `changed`: it was
+    /// not met since, or an exchange with it is under way (N-04). What it is sent and has not
+    /// acknowledged is on its queue.
+    pub(super) fn may_lack(&self, changed: Time) -> bool {
+        let known = |until| changed.saturating_add(CHANGED_SLACK) <= until;
+        self.gate != Gate::Open && !self.whole_until.is_some_and(known)
     }
 
     /// Puts a summary on the CRL (CA-16), as it will be sent in a CSUS (CSU-17): what hop count it

@@ -229,6 +229,70 @@ fn n_04_purge_is_kept() {
     assert_eq!(sent[0].body, body(NhrpState::Purged, 600, 7));
 }
 
+/// Goal: a purge stays after its retention for a DCS that is away, until that one has it; one that
+/// was acknowledged before the DCS went, and an expired registration, do not wait for it.
+#[test]
+fn n_04_purge_waits_for_who_is_away() {
+    let mut lab = Lab::with(&[9, 1], |setup| {
+        setup.instances = vec![nhrp_instance()];
+        setup.instances[0].purge_retention = secs(30);
+    });
+    lab.align(D0);
+    lab.align(D1);
+    let (early, late, mortal) = ([10, 255, 0, 1], [10, 255, 0, 2], [10, 255, 0, 3]);
+    let purge = body(NhrpState::Purged, 0, 7);
+    lab.flood(D0, &[rec(&early, 9, 1, 4, &purge)]);
+    lab.send(D1, &Msg::Reply(vec![sum(&early, 9, 1)]));
+    lab.wait(secs(12));
+    lab.hub.control.handle_clear(lab.now(), D1);
+    lab.collect();
+    lab.wait(secs(2));
+    lab.flood(
+        D0,
+        &[
+            rec(&late, 9, 1, 4, &purge),
+            rec(&mortal, 9, 1, 4, &registered(10)),
+        ],
+    );
+    lab.wait(secs(3000));
+    let held: Vec<_> = lab.hub.entries().into_iter().map(|row| row.key).collect();
+    assert_eq!(held, [late.to_vec()]);
+    lab.align(D1);
+    lab.wait(secs(100));
+    assert_eq!(lab.hub.entries(), []);
+}
+
+/// Goal: a number that a neighbour may remember of a record that is gone here is not given out
+/// again, though a client chose it.
+#[test]
+fn n_05_chosen_sequence_stays_above_what_is_forgotten() {
+    let mut lab = Lab::with(&[9], |setup| {
+        setup.instances = vec![nhrp_instance()];
+        setup.instances[0].purge_retention = secs(1);
+    });
+    lab.align(D0);
+    let publish = |lab: &mut Lab, seq: i32| {
+        let now = lab.now();
+        let octets = registered(600);
+        let done = lab
+            .hub
+            .home(&KEY)
+            .publish(now, I0, &KEY, &octets, CsaSeq::new(seq));
+        lab.collect();
+        done.map(CsaSeq::get)
+    };
+    assert_eq!(publish(&mut lab, 700), Ok(700));
+    let now = lab.now();
+    assert_eq!(lab.hub.home(&KEY).purge(now, I0, &KEY), Ok(true));
+    lab.collect();
+    lab.sent(D0);
+    lab.send(D0, &Msg::Reply(vec![sum(&KEY, LSID, 701)]));
+    lab.wait(secs(30));
+    assert_eq!(lab.hub.entries(), []);
+    assert_eq!(publish(&mut lab, 701), Ok(702), "701 was the purge");
+    assert_eq!(publish(&mut lab, 9000), Ok(9000));
+}
+
 /// Goal: a registering client's request id may serve as CSA sequence; the next has to be above it.
 #[test]
 fn n_05_request_id_as_sequence() {
