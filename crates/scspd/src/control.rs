@@ -290,6 +290,9 @@ impl ControlThread {
 
     /// Carries out what the core wants.
     fn settle(&mut self, metrics: &mut Metrics, notices: &mut Notices) {
+        while let Some((shard, message)) = self.control.poll_message() {
+            self.outbox.send(shard.index(), Message::Shard(message));
+        }
         while let Some(packet) = self.control.poll_transmit() {
             let (link, to) = self.hub.destination(packet.to);
             let code = packet.bytes.get(1).copied().unwrap_or_default();
@@ -301,9 +304,6 @@ impl ControlThread {
                     debug!(%to, %error, "send failed");
                 }
             }
-        }
-        while let Some((shard, message)) = self.control.poll_message() {
-            self.outbox.send(shard.index(), Message::Shard(message));
         }
         let mut noticed = false;
         while let Some(notice) = self.control.poll_notice() {
