@@ -5,14 +5,15 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
+mod sealed;
+
 use hmac::{Hmac, KeyInit, Mac};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use scsp_engine::auth::Trust;
 use scsp_engine::{AuthKey, AuthMode, AuthSetup, Period};
-use scsp_wire::{
-    Algorithm, Envelope, FIXED_LEN, Items, MacKey, Message, Signer, VERSION, checksum,
-};
+use scsp_wire::{Algorithm, Envelope, FIXED_LEN, Items, MacKey, Message, Signer};
+use sealed::sealed;
 
 const BLAKE3_CONTEXT: &str = "scspd 2026-11 packet authentication";
 
@@ -186,16 +187,4 @@ fn look(message: &Message<'_>) {
     if let Some(Ok(items)) = message.extensions().own_items() {
         assert!(items.count() <= message.envelope().bytes().len());
     }
-}
-
-fn sealed(bytes: &[u8]) -> Option<Vec<u8>> {
-    let size = u16::try_from(bytes.len()).ok()?;
-    if bytes.len() < FIXED_LEN {
-        return None;
-    }
-    let mut packet = bytes.to_vec();
-    packet[0] = VERSION;
-    packet[2..4].copy_from_slice(&size.to_be_bytes());
-    checksum::seal(&mut packet);
-    Some(packet)
 }

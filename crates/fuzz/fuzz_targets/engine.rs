@@ -342,9 +342,9 @@ impl Run {
                         stamp_ms: 5,
                     });
                     self.fed += sums.len();
-                    let recs = sums.into_iter().map(|sum| Rec {
-                        sum,
-                        body: body.clone(),
+                    let recs = sums.into_iter().map(|sum| {
+                        let body = if sum.null { Vec::new() } else { body.clone() };
+                        Rec { sum, body }
                     });
                     Msg::Request(recs.collect())
                 }

@@ -7,11 +7,13 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
+mod sealed;
 #[path = "../../wire/tests/support/mod.rs"]
 mod support;
 
 use libfuzzer_sys::fuzz_target;
-use scsp_wire::{FIXED_LEN, Message, Records, Summaries, VERSION, checksum};
+use scsp_wire::{Message, Records, Summaries};
+use sealed::sealed;
 
 fuzz_target!(|bytes: &[u8]| {
     exercise(bytes);
@@ -28,18 +30,6 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(summaries.len(), Summaries::over(bytes).count());
     }
 });
-
-fn sealed(bytes: &[u8]) -> Option<Vec<u8>> {
-    let size = u16::try_from(bytes.len()).ok()?;
-    if bytes.len() < FIXED_LEN {
-        return None;
-    }
-    let mut packet = bytes.to_vec();
-    packet[0] = VERSION;
-    packet[2..4].copy_from_slice(&size.to_be_bytes());
-    checksum::seal(&mut packet);
-    Some(packet)
-}
 
 fn exercise(bytes: &[u8]) {
     let Ok(message) = Message::parse(bytes) else {
