@@ -3,7 +3,7 @@
 //! Every word that is multiplied is first mixed with a secret of the seed, so that keys chosen by a
 //! stranger neither cancel the state nor pile up in one bucket.
 
-/// Hashes cache keys; also what picks a key's shard.
+/// Hashes cache keys.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyHasher {
     secrets: [u64; 4],

@@ -58,7 +58,8 @@ pub struct Setup {
     pub lsid: ServerId,
     /// Number of shards, 1 or more.
     pub shards: u16,
-    /// Seed of the key hash that picks shards and buckets; random in the daemon.
+    /// Seed of the key hash that picks buckets; random in the daemon. Shards are picked without.
+    /// See [`shard_of`](crate::shard::shard_of).
     pub hash_seed: u64,
     /// Unix time at which this run began, in milliseconds (D-12).
     pub started_unix_ms: u64,

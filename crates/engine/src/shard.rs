@@ -14,6 +14,7 @@ mod ids;
 mod kv;
 mod originate;
 mod outcome;
+pub mod owner;
 mod peer;
 mod purge;
 mod receive;
@@ -41,12 +42,14 @@ use crate::{Now, Time};
 pub use kv::{Condition, KvValue, Life};
 pub use originate::Refusal;
 pub use outcome::Outcome;
+pub use owner::shard_of;
 pub use receive::Drop;
 pub use records::RecordView;
 pub use snapshot::KEPT_LEN_MAX;
 pub use transmit::DATAGRAM_LEN_MAX;
 
 pub(crate) use originate::EXTENSIONS_LEN_MAX;
+pub(crate) use owner::split_by_shard;
 
 use group::Group;
 use originate::Floors;
@@ -415,31 +418,5 @@ impl Shard {
     fn is_current(&self, dcs: DcsIndex, epoch: Epoch) -> bool {
         let peer = &self.peers[dcs.index()];
         peer.gate != Gate::Closed && peer.epoch == epoch
-    }
-}
-
-/// The shard that owns the entries of a key with this hash.
-pub fn shard_of(hash: u64, shards: u16) -> ShardIndex {
-    // The high half picks the shard, since the low bits pick the bucket within it.
-    let scaled = ((hash >> 32) * u64::from(shards)) >> 32;
-    ShardIndex(u16::try_from(scaled).expect("less than the number of shards"))
-}
-
-/// Sorts packed records by the shard that owns them; `put` gets the octets for each shard, once.
-pub(crate) fn split_by_shard<'a>(
-    setup: &Setup,
-    records: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-    mut put: impl FnMut(ShardIndex, Vec<u8>),
-) {
-    let hasher = KeyHasher::new(setup.hash_seed);
-    let mut parts: Vec<Vec<u8>> = vec![Vec::new(); usize::from(setup.shards)];
-    for (key, wire) in records {
-        let shard = shard_of(hasher.hash(key), setup.shards);
-        parts[shard.index()].extend_from_slice(wire);
-    }
-    for (shard, bytes) in (0..).map(ShardIndex).zip(parts) {
-        if !bytes.is_empty() {
-            put(shard, bytes);
-        }
     }
 }

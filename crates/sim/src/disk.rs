@@ -204,8 +204,7 @@ fn restore_entries(
     let mut rest = octets;
     while let Ok((kept, after)) = Kept::split_first(rest) {
         rest = after;
-        let hash = shards[0].hash(kept.record.summary.key);
-        let owner = scsp_engine::shard::shard_of(hash, count).index();
+        let owner = scsp_engine::shard::shard_of(kept.record.summary.key, count).index();
         shards[owner].restore(now, instance, elapsed, &kept);
     }
 }

@@ -130,7 +130,7 @@ impl Cores {
 
     /// The shard that owns `key`.
     pub(crate) fn owner(&self, key: &[u8]) -> usize {
-        shard_of(self.hasher.hash(key), self.setup.shards).index()
+        shard_of(key, self.setup.shards).index()
     }
 
     /// The record of (key, originator).
@@ -141,8 +141,7 @@ impl Cores {
         originator: &[u8],
     ) -> Option<Seen<'_>> {
         let hash = self.hasher.hash(key);
-        let shard = shard_of(hash, self.setup.shards).index();
-        let store = self.shards[shard].store(at);
+        let store = self.shards[self.owner(key)].store(at);
         let id = store.find(hash, key, originator)?;
         let kv = self.setup.instances[at.index()].profile == Profile::Kv;
         Some(self.see(&store.entry(id), kv))

@@ -59,7 +59,7 @@ impl Winner {
 }
 
 impl Shard {
-    /// Hash of a key: picks its shard (see [`shard_of`](super::shard_of)).
+    /// Hash of a key in this shard's stores.
     pub fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash(key)
     }

@@ -238,9 +238,9 @@ impl Shard {
         wire: &[u8],
         here: impl FnOnce(&mut Self, u64),
     ) {
-        let hash = self.hasher.hash(key);
-        let shard = shard_of(hash, self.setup.shards);
+        let shard = shard_of(key, self.setup.shards);
         if shard == self.index {
+            let hash = self.hasher.hash(key);
             here(self, hash);
             return;
         }

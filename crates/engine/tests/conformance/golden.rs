@@ -131,7 +131,8 @@ fn ca_04_recorded_master_aligns_with_us() {
         asked += solicits(&sent).len();
     }
     assert_eq!((replay.newer(), replay.hub.alignment(D0)), (2, Aligned));
-    assert!(asked >= 2);
+    // A shard whose records came before its turn had nothing left to ask for.
+    assert!((1..=2).contains(&asked), "{asked}");
     // 7: its replies echo hop counts and are taken all the same (D-16)
     let left = |hub: &Hub| {
         hub.shards
@@ -195,12 +196,11 @@ fn ca_10_recorded_slave_with_several_pages() {
     assert_eq!(replay.hub.alignment(D0), Summarize);
     // Its second page says O off: the exchange is over.
     let sent = replay.step(Some(seq + 1));
-    assert!(solicits(&sent).len() >= 4);
-    let wanted: usize = replay
-        .hub
-        .shards
-        .iter()
-        .map(|shard| shard.requests_len(D0))
-        .sum();
-    assert_eq!(wanted, 10);
+    let shards = replay.hub.shards.iter();
+    let wanted: Vec<usize> = shards.map(|shard| shard.requests_len(D0)).collect();
+    assert_eq!(wanted.iter().sum::<usize>(), 10);
+    assert!(
+        wanted.contains(&solicits(&sent).len()),
+        "{wanted:?}: the turn of one shard"
+    );
 }

@@ -522,12 +522,12 @@ impl Hub {
 
     /// The shard that owns `key`.
     pub(crate) fn home(&mut self, key: &[u8]) -> &mut Shard {
-        let index = shard_of(self.shards[0].hash(key), self.setup.shards);
+        let index = shard_of(key, self.setup.shards);
         &mut self.shards[index.index()]
     }
 
     pub(crate) fn home_ref(&self, key: &[u8]) -> &Shard {
-        let index = shard_of(self.shards[0].hash(key), self.setup.shards);
+        let index = shard_of(key, self.setup.shards);
         &self.shards[index.index()]
     }
 

@@ -137,12 +137,7 @@ impl Call<'_, '_> {
 
     /// The worker whose shard owns a key.
     fn owner(&self, key: &[u8]) -> usize {
-        let shards = self.clients.hub.setup.shards;
-        if shards == 1 {
-            0
-        } else {
-            shard_of(self.cx.shard.hash(key), shards).index()
-        }
+        shard_of(key, self.clients.hub.setup.shards).index()
     }
 
     fn combine(&self, what: What) -> Combine {

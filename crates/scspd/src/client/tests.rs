@@ -335,8 +335,7 @@ impl World {
     fn key_of(&self, worker: usize, number: usize) -> String {
         let shards = self.hub.setup.shards;
         let owned = |key: &String| {
-            let hash = self.nodes[0].shard.hash(key.as_bytes());
-            scsp_engine::shard::shard_of(hash, shards).index() == worker
+            scsp_engine::shard::shard_of(key.as_bytes(), shards).index() == worker
         };
         (0..)
             .map(|at| format!("key:{at}"))

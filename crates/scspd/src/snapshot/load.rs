@@ -250,8 +250,8 @@ fn restore_all(
 ) {
     let count = u16::try_from(shards.len()).expect("workers are limited by the configuration");
     for kept in entries {
-        let hash = shards[0].hash(kept.record.summary.key);
-        match shards[shard_of(hash, count).index()].restore(now, at, elapsed, &kept) {
+        let owner = shard_of(kept.record.summary.key, count);
+        match shards[owner.index()].restore(now, at, elapsed, &kept) {
             Restored::Taken => counts.taken += 1,
             Restored::Older | Restored::Malformed | Restored::Full => counts.left_out += 1,
         }
