@@ -33,6 +33,7 @@ mod io;
 mod ledger;
 mod lent;
 mod link;
+mod link_receiver;
 mod link_socket;
 mod multicast;
 mod poll;
@@ -41,6 +42,7 @@ mod raw;
 mod select;
 mod slab;
 mod socket;
+mod steering;
 mod token;
 mod uring;
 mod waker;
@@ -55,10 +57,12 @@ pub use crate::event::{
 };
 pub use crate::interface::Interface;
 pub use crate::io::Io;
+pub use crate::link_receiver::{Incoming, LinkReceiver};
 pub use crate::link_socket::{LinkSender, LinkSocket};
 pub use crate::multicast::bind_multicast;
 pub use crate::select::{Backend, BackendChoice, Selected, select};
 pub use crate::socket::{Listener, UdpOptions, bind_tcp, bind_udp, bind_unix};
+pub use crate::steering::{Instruction, STEERING_LEN_MAX};
 pub use crate::waker::Waker;
 
 #[cfg(test)]
