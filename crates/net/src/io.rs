@@ -100,6 +100,12 @@ impl Io {
         each!(&mut self.inner, io => io.turn(wait))
     }
 
+    /// Whether the next turn would find something: for a loop that looks again and again before it
+    /// sleeps. No system call is made where the backend allows it, so nothing is submitted either.
+    pub fn look(&mut self) -> bool {
+        each!(&mut self.inner, io => io.look())
+    }
+
     /// The next thing that happened; `None` when the turn is over. Ends the loan of the previous
     /// event's buffer.
     pub fn next_event(&mut self) -> Option<Event> {

@@ -225,6 +225,13 @@ impl Poll {
         Ok(TurnStats { completions })
     }
 
+    pub(crate) fn look(&mut self) -> bool {
+        // A failure comes again with the turn.
+        !self.notices.is_empty()
+            || self.has_ready()
+            || !matches!(self.wait(Some(Duration::ZERO)), Ok(0))
+    }
+
     fn wait(&mut self, wait: Option<Duration>) -> Result<usize, IoError> {
         self.ready.clear();
         self.next_ready = 0;

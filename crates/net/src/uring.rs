@@ -152,6 +152,10 @@ impl Uring {
         Ok(TurnStats { completions })
     }
 
+    pub(crate) fn look(&mut self) -> bool {
+        !self.notices.is_empty() || self.failure.is_some() || self.ring.look()
+    }
+
     pub(crate) fn next_event(&mut self) -> Option<Event> {
         self.end_loan();
         loop {

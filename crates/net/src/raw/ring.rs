@@ -137,6 +137,7 @@ impl Ring {
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(completion_len)
             .setup_clamp()
@@ -482,6 +483,18 @@ impl Ring {
         }
         self.enter_kernel(u32::from(wait != Some(Duration::ZERO)), wait)?;
         Ok(self.collect())
+    }
+
+    /// Whether an `enter` would find completions. With deferred task running they are made by that
+    /// call only, but a flag in shared memory tells that there is something to make them of.
+    pub(crate) fn look(&mut self) -> bool {
+        if self.has_pending() || !self.backlog.is_empty() {
+            return true;
+        }
+        let submissions = self.ring.submission();
+        let is_due = submissions.taskrun() || submissions.cq_overflow();
+        drop(submissions);
+        is_due || !self.ring.completion().is_empty()
     }
 
     fn enter_kernel(&mut self, completions: u32, wait: Option<Duration>) -> io::Result<()> {
