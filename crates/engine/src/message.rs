@@ -240,7 +240,15 @@ pub enum ToShard {
         epoch: Epoch,
         /// What they are.
         kind: BatchKind,
+        /// Who gets the buffer back.
+        from: ShardIndex,
         /// Packed records.
+        bytes: Vec<u8>,
+    },
+    /// The buffer of a [`Batch`](Self::Batch) that was read, to be filled again. It is worth no
+    /// waking, and no matter if it is lost.
+    Spent {
+        /// The buffer.
         bytes: Vec<u8>,
     },
     /// With whom of its multipoint link `dcs` is meshed now (CSU-15).

@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod align;
+mod batches;
 mod expire;
 mod flood;
 mod group;
@@ -34,7 +35,7 @@ use std::time::Duration;
 use scsp_cache::{KeyHasher, Store};
 use scsp_profile::{Clock, Stamp};
 
-use crate::message::{BatchKind, Epoch, ToControl, ToShard};
+use crate::message::{Epoch, ToControl, ToShard};
 use crate::setup::{DcsIndex, Destination, InstanceIndex, Setup, ShardIndex};
 use crate::snapshot::{AGE_MAX, Memory};
 use crate::{Now, Time};
@@ -51,6 +52,7 @@ pub use transmit::DATAGRAM_LEN_MAX;
 pub(crate) use originate::EXTENSIONS_LEN_MAX;
 pub(crate) use owner::split_by_shard;
 
+use batches::Batches;
 use group::Group;
 use originate::Floors;
 use peer::{Gate, Peer};
@@ -143,16 +145,6 @@ struct Instance {
     counters: InstanceCounters,
 }
 
-/// Records on their way to another shard.
-#[derive(Debug)]
-struct Batch {
-    shard: ShardIndex,
-    dcs: DcsIndex,
-    epoch: Epoch,
-    kind: BatchKind,
-    bytes: Vec<u8>,
-}
-
 /// The `Shard` core.
 #[derive(Debug)]
 pub struct Shard {
@@ -163,7 +155,7 @@ pub struct Shard {
     peers: Vec<Peer>,
     groups: Vec<Group>,
     messages: VecDeque<Message>,
-    batches: VecDeque<Batch>,
+    batches: Batches,
     packets: PacketCounters,
     /// Octets that the stores may use.
     memory_max: usize,
@@ -223,7 +215,7 @@ impl Shard {
             peers,
             groups,
             messages: VecDeque::new(),
-            batches: VecDeque::new(),
+            batches: Batches::default(),
             packets: PacketCounters::default(),
             memory_max: usize::MAX,
             starved_at: None,
@@ -256,10 +248,12 @@ impl Shard {
                 dcs,
                 epoch,
                 kind,
+                from,
                 bytes,
             } => {
-                self.handle_batch(now, dcs, epoch, kind, bytes);
+                self.handle_batch(now, dcs, epoch, (kind, from), bytes);
             }
+            ToShard::Spent { bytes } => self.batches.keep(bytes),
             ToShard::Mesh { dcs, with, recent } => self.handle_mesh(now, dcs, &with, recent),
             ToShard::Release { instance, aligned } => {
                 let instance = &mut self.instances[instance.index()];
@@ -327,23 +321,8 @@ impl Shard {
 
     /// The next message for another core.
     pub fn poll_message(&mut self) -> Option<Message> {
-        if let Some(batch) = self.batches.pop_front() {
-            let Batch {
-                shard,
-                dcs,
-                epoch,
-                kind,
-                bytes,
-            } = batch;
-            return Some(Message::Shard(
-                shard,
-                ToShard::Batch {
-                    dcs,
-                    epoch,
-                    kind,
-                    bytes,
-                },
-            ));
+        if let Some((shard, batch)) = self.batches.poll(self.index) {
+            return Some(Message::Shard(shard, batch));
         }
         self.messages.pop_front()
     }

@@ -111,6 +111,15 @@ impl<M> Outbox<M> {
         }
     }
 
+    /// Queues `message` for receiver `to`, who finds it when it is awake anyway; drops it when the
+    /// receiver is behind.
+    pub fn send_quietly(&mut self, to: usize, message: M) {
+        let lane = &mut self.lanes[to];
+        if lane.backlog.is_empty() {
+            drop(lane.queue.push(message));
+        }
+    }
+
     /// Ends a batch: wakes every receiver that got something, through `wake`.
     pub fn ring(&mut self, mut wake: impl FnMut(&scsp_net::Waker)) {
         for lane in &mut self.lanes {
@@ -223,6 +232,34 @@ mod tests {
         }
         assert!(seen.into_iter().eq(0..total));
         assert!(!outbox.is_backlogged() && inbox.is_empty());
+    }
+
+    /// Goal: a quiet message arrives in its turn without waking anybody, and does not make its sender
+    /// wait for a receiver that is behind.
+    #[test]
+    fn quiet_messages_wake_nobody() {
+        let doorbells = [Arc::new(Doorbell::worker()), Arc::new(Doorbell::worker())];
+        let mut ends = connect::<usize>(&doorbells);
+        let (_, mut inbox) = ends.pop().unwrap();
+        let (mut outbox, _) = ends.pop().unwrap();
+        let is_asleep = || match &*doorbells[1] {
+            Doorbell::Worker { asleep, .. } => asleep.load(Ordering::SeqCst),
+            Doorbell::Control(_) => unreachable!("made above"),
+        };
+        doorbells[1].announce_sleep();
+        outbox.send_quietly(1, 7);
+        outbox.ring(|_| {});
+        assert!(is_asleep());
+        outbox.send(1, 8);
+        outbox.ring(|_| {});
+        assert!(!is_asleep());
+        assert_eq!((inbox.receive(), inbox.receive()), (Some(7), Some(8)));
+        for number in 0..=LANE_LEN_MAX {
+            outbox.send_quietly(1, number);
+        }
+        assert!(!outbox.is_backlogged());
+        let received = std::iter::from_fn(|| inbox.receive()).collect::<Vec<_>>();
+        assert!(received.into_iter().eq(0..LANE_LEN_MAX));
     }
 
     /// Goal: a receiver that announced its sleep is found asleep exactly once.

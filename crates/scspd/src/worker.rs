@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use scsp_engine::shard::{Drop as Refused, Message as ShardMessage};
-use scsp_engine::{InstanceIndex, Now, Shard};
+use scsp_engine::{InstanceIndex, Now, Shard, ToShard};
 use scsp_net::{ConnId, Endpoint, Event, Io, IoConfig, IoError, LinkId, LinkSocket, segments};
 use scsp_wire::{Envelope, FamilyId};
 use tracing::error;
@@ -362,6 +362,10 @@ impl Loop<'_> {
                     ShardMessage::Control(message) => {
                         let control = self.worker.hub.workers();
                         self.worker.outbox.send(control, Message::Control(message));
+                    }
+                    ShardMessage::Shard(to, message @ ToShard::Spent { .. }) => {
+                        let outbox = &mut self.worker.outbox;
+                        outbox.send_quietly(to.index(), Message::Shard(message));
                     }
                     ShardMessage::Shard(to, message) => {
                         self.worker.outbox.send(to.index(), Message::Shard(message));

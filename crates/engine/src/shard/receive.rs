@@ -7,15 +7,15 @@ use scsp_profile::{BodyError, Facts, Profile, Stamp};
 use scsp_wire::{CsaSeq, Envelope, Message as Packet, ParseError, Record, is_broadcast};
 
 use crate::Now;
-use crate::message::{BatchKind, Epoch, ToControl};
-use crate::setup::DcsIndex;
+use crate::message::{BatchKind, Epoch, ToControl, ToShard};
+use crate::setup::{DcsIndex, ShardIndex};
 
 use super::expire::expiry;
 use super::flood::Source;
 use super::outcome::Outcome;
 use super::peer::Gate;
 use super::transmit::SOLICITED_HOP_COUNT;
-use super::{Batch, Shard, ids, shard_of};
+use super::{Message, Shard, ids, shard_of};
 
 /// Why a well-formed packet, or any malformed one, was not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -244,23 +244,8 @@ impl Shard {
             here(self, hash);
             return;
         }
-        let open = self
-            .batches
-            .iter_mut()
-            .find(|open| (open.shard, open.dcs, open.kind) == (shard, dcs, kind));
-        match open {
-            Some(batch) => batch.bytes.extend_from_slice(wire),
-            None => {
-                let (epoch, bytes) = (self.peers[dcs.index()].epoch, wire.to_vec());
-                self.batches.push_back(Batch {
-                    shard,
-                    dcs,
-                    epoch,
-                    kind,
-                    bytes,
-                });
-            }
-        }
+        let epoch = self.peers[dcs.index()].epoch;
+        self.batches.add(shard, (dcs, epoch), kind, wire);
     }
 
     /// Records of a packet that another shard received and admitted. Where that one learned of
@@ -270,17 +255,20 @@ impl Shard {
         now: Now,
         dcs: DcsIndex,
         epoch: Epoch,
-        kind: BatchKind,
+        (kind, from): (BatchKind, ShardIndex),
         bytes: Vec<u8>,
     ) {
-        if !self.is_current(dcs, epoch) {
-            return;
-        }
+        let is_current = self.is_current(dcs, epoch);
         match self.peers[dcs.index()].gate {
-            Gate::Closed => {}
-            Gate::Exchange => self.peers[dcs.index()].early.push((now.time, kind, bytes)),
-            Gate::Open => self.take_batch(now, dcs, kind, &bytes, Duration::ZERO),
+            Gate::Exchange if is_current => {
+                let early = &mut self.peers[dcs.index()].early;
+                return early.push((now.time, kind, bytes));
+            }
+            Gate::Open if is_current => self.take_batch(now, dcs, kind, &bytes, Duration::ZERO),
+            Gate::Closed | Gate::Exchange | Gate::Open => {}
         }
+        let spent = Message::Shard(from, ToShard::Spent { bytes });
+        self.messages.push_back(spent);
     }
 
     /// Records that came `waited` ago.

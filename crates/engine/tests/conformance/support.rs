@@ -353,6 +353,7 @@ impl Hub {
                 self.watch_received(*dcs, &envelope);
             }
             ToShard::Batch { .. }
+            | ToShard::Spent { .. }
             | ToShard::NextPage { .. }
             | ToShard::Summaries { .. }
             | ToShard::Offer { .. }
