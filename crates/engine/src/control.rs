@@ -5,6 +5,7 @@
 //! with [`Control::handle_timeouts`] at [`Control::next_deadline`]. Messages come first: the answer
 //! to a packet may be on its way to a shard before the shard knows that it may take it in.
 
+mod aside;
 mod auth;
 mod boot;
 mod exchange;
@@ -24,6 +25,7 @@ use crate::message::{Abnormal, ToControl, ToShard};
 use crate::setup::{DcsIndex, Destination, InstanceIndex, Setup, ShardIndex};
 use crate::{Now, Time};
 
+use aside::Aside;
 use boot::Hold;
 use hellos::{Server, Stream};
 
@@ -171,6 +173,9 @@ pub struct Control {
     jitter: hellos::Jitter,
     transmits: VecDeque<Outgoing>,
     messages: VecDeque<(ShardIndex, ToShard)>,
+    aside: Aside,
+    /// Time of the latest input.
+    now: Time,
     notices: VecDeque<Notice>,
     /// Packets not taken in, by what was wrong with them.
     ignored: u64,
@@ -193,6 +198,7 @@ impl Control {
             })
             .collect();
         let holds = Hold::all(&setup, now.time);
+        let aside = Aside::new(setup.shards, setup.dcs.len());
         let mut control = Self {
             setup,
             dcs,
@@ -202,6 +208,8 @@ impl Control {
             jitter: hellos::Jitter(seed),
             transmits: VecDeque::new(),
             messages: VecDeque::new(),
+            aside,
+            now: now.time,
             notices: VecDeque::new(),
             ignored: 0,
             withheld: 0,
@@ -217,6 +225,7 @@ impl Control {
 
     /// Takes in a message of shard cores.
     pub fn handle_message(&mut self, now: Now, message: ToControl) {
+        self.now = now.time;
         match message {
             ToControl::Packet { dcs, shard, bytes } => self.handle_packet(now, dcs, shard, bytes),
             ToControl::Abnormal {
@@ -360,12 +369,14 @@ impl Control {
     }
 
     fn tell(&mut self, shard: ShardIndex, message: ToShard) {
-        self.messages.push_back((shard, message));
+        for message in self.aside.pass(self.now, shard, message) {
+            self.messages.extend(message.map(|it| (shard, it)));
+        }
     }
 
     fn tell_all(&mut self, mut message: impl FnMut() -> ToShard) {
         for shard in (0..self.setup.shards).map(ShardIndex) {
-            self.messages.push_back((shard, message()));
+            self.tell(shard, message());
         }
     }
 
