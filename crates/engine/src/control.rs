@@ -20,9 +20,11 @@ use scsp_wire::{CaSeq, Envelope, FamilyId, Message, ServerId};
 
 use crate::alignment::{self, Alignment, Role};
 use crate::auth::AuthFailure;
+use crate::doorkeeper::{Doorkeeper, Drop, PacketCounters};
 use crate::hello;
 use crate::message::{Abnormal, ToControl, ToShard};
 use crate::setup::{DcsIndex, Destination, InstanceIndex, Setup, ShardIndex};
+use crate::shard::shard_of;
 use crate::{Now, Time};
 
 use aside::Aside;
@@ -166,6 +168,7 @@ struct Dcs {
 #[derive(Debug)]
 pub struct Control {
     setup: Arc<Setup>,
+    door: Doorkeeper,
     dcs: Vec<Dcs>,
     servers: Vec<Server>,
     streams: Vec<Stream>,
@@ -200,6 +203,7 @@ impl Control {
         let holds = Hold::all(&setup, now.time);
         let aside = Aside::new(setup.shards, setup.dcs.len());
         let mut control = Self {
+            door: Doorkeeper::new(&setup),
             setup,
             dcs,
             servers,
@@ -227,7 +231,9 @@ impl Control {
     pub fn handle_message(&mut self, now: Now, message: ToControl) {
         self.now = now.time;
         match message {
-            ToControl::Packet { dcs, shard, bytes } => self.handle_packet(now, dcs, shard, bytes),
+            ToControl::Packet { dcs, shard, bytes } => {
+                self.handle_forwarded(now, dcs, shard, bytes);
+            }
             ToControl::Abnormal {
                 dcs,
                 epoch,
@@ -267,28 +273,78 @@ impl Control {
         }
     }
 
-    /// Takes in a packet that was found valid.
-    fn handle_packet(&mut self, now: Now, dcs: DcsIndex, shard: ShardIndex, bytes: Vec<u8>) {
+    /// Takes in a packet whose envelope names an instance and came from the address of `dcs`: the
+    /// caller may hand Hellos and CA messages in here as well as to a shard, whichever they reach.
+    pub fn handle_packet(&mut self, now: Now, dcs: DcsIndex, envelope: &Envelope<'_>) {
+        self.now = now.time;
+        let epoch = self.dcs[dcs.index()].alignment.epoch;
+        let Some(message) = self.door.admit(now, dcs, epoch, envelope) else {
+            return self.report_due(now, dcs);
+        };
+        if self.take_in(now, dcs, envelope, &message) {
+            let first = match &message {
+                Message::CsuRequest(it) => it.records().next().map(|it| it.summary.key),
+                Message::CsuReply(it) => it.summaries().next().map(|it| it.key),
+                Message::Csus(it) => it.summaries().next().map(|it| it.key),
+                Message::Hello(_) | Message::Ca(_) => None,
+            };
+            let owner = shard_of(first.unwrap_or_default(), self.setup.shards);
+            let bytes = envelope.bytes().to_vec();
+            self.tell(owner, ToShard::Packet { dcs, bytes });
+        }
+    }
+
+    /// Counts a packet that was dropped before it reached [`handle_packet`](Self::handle_packet).
+    pub fn drop_packet(&mut self, reason: Drop) {
+        self.door.drop_packet(reason);
+    }
+
+    /// What was counted of packets that came here first.
+    pub fn packets(&self) -> &PacketCounters {
+        &self.door.packets
+    }
+
+    fn report_due(&mut self, now: Now, dcs: DcsIndex) {
+        for message in self.door.take_report(now, dcs) {
+            self.handle_message(now, message);
+        }
+    }
+
+    /// Takes in a packet that a shard found valid.
+    fn handle_forwarded(&mut self, now: Now, dcs: DcsIndex, shard: ShardIndex, bytes: Vec<u8>) {
         let Ok(envelope) = Envelope::parse(&bytes) else {
             return;
         };
         let Ok(message) = envelope.open() else { return };
+        if self.take_in(now, dcs, &envelope, &message) {
+            self.tell(shard, ToShard::Packet { dcs, bytes });
+        }
+    }
+
+    /// Takes in a valid Hello or CA message. Whether it is for a shard instead: a CSU or CSUS
+    /// message that may flow, although the shard that it came to, if any, did not know it yet
+    /// (CSU-01).
+    fn take_in(
+        &mut self,
+        now: Now,
+        dcs: DcsIndex,
+        envelope: &Envelope<'_>,
+        message: &Message<'_>,
+    ) -> bool {
         let Some(sender) = ServerId::from_bytes(envelope.sender()) else {
             self.ignored += 1;
-            return;
+            return false;
         };
         match message {
-            Message::Hello(hello) => self.handle_hello(now, dcs, &sender, &hello),
-            Message::Ca(ca) => self.handle_ca(now, dcs, &envelope, &ca),
+            Message::Hello(hello) => self.handle_hello(now, dcs, &sender, hello),
+            Message::Ca(ca) => self.handle_ca(now, dcs, envelope, ca),
             Message::CsuRequest(_) | Message::CsuReply(_) | Message::Csus(_) => {
-                // CSU-01: the shard did not know yet whether it may flow.
-                if self.dcs[dcs.index()].alignment.state.is_updating() {
-                    self.tell(shard, ToShard::Packet { dcs, bytes });
-                } else {
-                    self.ignored += 1;
-                }
+                let may_flow = self.dcs[dcs.index()].alignment.state.is_updating();
+                self.ignored += u64::from(!may_flow);
+                return may_flow;
             }
         }
+        false
     }
 
     /// Another server may use our id (D-12); said once per neighbour in [`SUSPICION_GAP`].
@@ -312,6 +368,7 @@ impl Control {
             if resend_at.is_some_and(|at| now.time >= at) {
                 self.resend_ca(now, dcs);
             }
+            self.report_due(now, dcs);
         }
         self.release_due(now.time);
     }
@@ -321,6 +378,12 @@ impl Control {
         let alignments = self.dcs.iter().filter_map(|dcs| dcs.alignment.resend_at);
         alignments
             .chain(self.next_hello_deadline())
+            .chain(
+                (0..)
+                    .map(DcsIndex)
+                    .zip(&self.dcs)
+                    .filter_map(|(dcs, _)| self.door.next_due(dcs)),
+            )
             .chain(self.holds.iter().filter_map(Hold::next_deadline))
             .min()
     }

@@ -12,10 +12,12 @@
 //! | `hello.rs` | hello machine (HFSM): table, timers | 2.1, B.2.5 |
 //! | `alignment.rs` | cache alignment machine (CAFSM): judgement of CA messages, exchange state | 2.2, B.2.1 |
 //! | `control.rs`, `control/` | the `Control` core: packets and messages in, hello and CA packets out | 2.1, 2.2 |
+//! | `control/aside.rs`, `shard/batches.rs` | what waits to be worth a wake | |
 //! | `control/hellos.rs` | who says Hello to whom: links, families | 2.1, B.2.5 |
 //! | `shard/group.rs`, `control/mesh.rs` | multipoint links: records sent once, meshes | 2.3 |
 //! | `shard.rs`, `shard/` | the `Shard` core: CSU Requests, Replies and CSUS, client operations | 2.2.3, 2.3, 2.4 |
 //! | `message.rs` | what cores say to each other | |
+//! | `doorkeeper.rs` | what a packet has to pass in either core | B.1, B.3.1 |
 //! | `auth.rs` | which key signs and which one verifies | B.3.1 |
 //! | `setup.rs` | configuration of the cores | |
 //! | `snapshot.rs` | what outlives a run | |
@@ -25,6 +27,7 @@
 pub mod alignment;
 pub mod auth;
 pub mod control;
+mod doorkeeper;
 pub mod hello;
 pub mod message;
 pub mod setup;

@@ -11,7 +11,6 @@ mod batches;
 mod expire;
 mod flood;
 mod group;
-mod ids;
 mod kv;
 mod originate;
 mod outcome;
@@ -21,7 +20,6 @@ mod purge;
 mod receive;
 mod records;
 mod reoriginate;
-mod report;
 mod room;
 mod snapshot;
 mod solicit;
@@ -35,16 +33,17 @@ use std::time::Duration;
 use scsp_cache::{KeyHasher, Store};
 use scsp_profile::{Clock, Stamp};
 
+use crate::doorkeeper::Doorkeeper;
 use crate::message::{Epoch, ToControl, ToShard};
 use crate::setup::{DcsIndex, Destination, InstanceIndex, Setup, ShardIndex};
 use crate::snapshot::{AGE_MAX, Memory};
 use crate::{Now, Time};
 
+pub use crate::doorkeeper::{Drop, PacketCounters};
 pub use kv::{Condition, KvValue, Life};
 pub use originate::Refusal;
 pub use outcome::Outcome;
 pub use owner::shard_of;
-pub use receive::Drop;
 pub use records::RecordView;
 pub use snapshot::KEPT_LEN_MAX;
 pub use transmit::DATAGRAM_LEN_MAX;
@@ -103,21 +102,6 @@ pub struct InstanceCounters {
     pub unsendable: u64,
 }
 
-/// What a shard counted of packets. All values only grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PacketCounters {
-    /// Packets received, by message type code - 1.
-    pub received: [u64; 5],
-    /// Packets built by this shard, by message type code - 1.
-    pub sent: [u64; 5],
-    /// Packets dropped, by [`Drop`].
-    pub dropped: [u64; Drop::COUNT],
-    /// Packets not sent, since no key was valid for them.
-    pub withheld: u64,
-    /// Packets with own vendor-private data that cannot be read.
-    pub vendor_malformed: u64,
-}
-
 /// One instance's part of a shard.
 #[derive(Debug)]
 struct Instance {
@@ -156,7 +140,7 @@ pub struct Shard {
     groups: Vec<Group>,
     messages: VecDeque<Message>,
     batches: Batches,
-    packets: PacketCounters,
+    door: Doorkeeper,
     /// Octets that the stores may use.
     memory_max: usize,
     /// When a record found no room last.
@@ -209,6 +193,7 @@ impl Shard {
         }
         Self {
             hasher: KeyHasher::new(setup.hash_seed),
+            door: Doorkeeper::new(&setup),
             setup,
             index,
             instances,
@@ -216,7 +201,6 @@ impl Shard {
             groups,
             messages: VecDeque::new(),
             batches: Batches::default(),
-            packets: PacketCounters::default(),
             memory_max: usize::MAX,
             starved_at: None,
             turn: 0,
@@ -295,8 +279,8 @@ impl Shard {
         let peers = self
             .peers
             .iter()
-            .zip(&self.setup.dcs)
-            .flat_map(|(peer, dcs)| {
+            .zip((0..).map(DcsIndex).zip(&self.setup.dcs))
+            .flat_map(|(peer, (at, dcs))| {
                 let instance = &self.setup.instances[dcs.instance.index()];
                 let store = &self.instances[dcs.instance.index()].store;
                 let (sent, unanswered) = (
@@ -311,7 +295,7 @@ impl Shard {
                     peer.solicit
                         .sent_at
                         .map(|at| at.saturating_add(instance.csus_retransmit)),
-                    peer.reports.next_due(),
+                    self.door.next_due(at),
                     peer.retry_at,
                 ]
             });
@@ -329,7 +313,7 @@ impl Shard {
 
     /// What was counted of packets.
     pub fn packets(&self) -> &PacketCounters {
-        &self.packets
+        &self.door.packets
     }
 
     /// What was counted for `instance`.

@@ -81,8 +81,8 @@ struct Travel {
     flaw: Flaw,
     /// One that waited while the hub stood still is lost when that run ends.
     run: Option<u32>,
-    /// The shard it waits for.
-    shard: Option<usize>,
+    /// The core it waits for.
+    slot: Option<usize>,
 }
 
 /// Result of a step.

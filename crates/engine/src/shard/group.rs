@@ -250,7 +250,7 @@ impl Shard {
                 break;
             }
         }
-        self.packets.sent[usize::from(MessageType::CsuRequest.code()) - 1] += 1;
+        self.door.packets.sent[usize::from(MessageType::CsuRequest.code()) - 1] += 1;
         Some(frame.finish(builder))
     }
 

@@ -11,7 +11,6 @@ use crate::message::{BatchKind, Epoch};
 use crate::setup::InstanceIndex;
 
 use super::align::SUMMARY_HOP_COUNT;
-use super::report::Reports;
 use super::solicit::Solicit;
 use super::window::Window;
 
@@ -155,8 +154,6 @@ pub(super) struct Peer {
     pub(super) skew_ms: i64,
     /// When to look again whether a key is valid for what waits to be sent.
     pub(super) retry_at: Option<Time>,
-    /// Of packets, not of an exchange.
-    pub(super) reports: Reports,
 }
 
 impl Peer {
@@ -187,7 +184,6 @@ impl Peer {
             whole_until: None,
             skew_ms: 0,
             retry_at: None,
-            reports: Reports::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use scsp_cache::{EntryFlags, EntryId, Update};
 use scsp_profile::{BodyError, Facts, Profile, Stamp};
-use scsp_wire::{CsaSeq, Envelope, Message as Packet, ParseError, Record, is_broadcast};
+use scsp_wire::{CsaSeq, Envelope, Message as Packet, Record, is_broadcast};
 
 use crate::Now;
 use crate::message::{BatchKind, Epoch, ToControl, ToShard};
@@ -15,52 +15,7 @@ use super::flood::Source;
 use super::outcome::Outcome;
 use super::peer::Gate;
 use super::transmit::SOLICITED_HOP_COUNT;
-use super::{Message, Shard, ids, shard_of};
-
-/// Why a well-formed packet, or any malformed one, was not taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Drop {
-    /// Malformed.
-    Malformed(ParseError),
-    /// Addressed to another server (CA-21, CSU-13).
-    Receiver,
-    /// From another sender id than the neighbour's Hello announced.
-    SenderId,
-    /// The alignment is not in Update Cache or Aligned (CSU-01, H-12).
-    NotAligned,
-    /// An id or key of a length that the protocol does not have (N-01).
-    IdLength,
-    /// It failed authentication.
-    Authentication,
-}
-
-impl Drop {
-    /// Number of distinct reasons.
-    pub const COUNT: usize = ParseError::REASONS.len() + 5;
-
-    /// Position in counters.
-    pub const fn index(self) -> usize {
-        match self {
-            Self::Malformed(error) => error.index(),
-            Self::Receiver => ParseError::REASONS.len(),
-            Self::SenderId => ParseError::REASONS.len() + 1,
-            Self::NotAligned => ParseError::REASONS.len() + 2,
-            Self::IdLength => ParseError::REASONS.len() + 3,
-            Self::Authentication => ParseError::REASONS.len() + 4,
-        }
-    }
-
-    /// Metric labels by [`index`](Self::index).
-    pub fn labels() -> impl Iterator<Item = &'static str> {
-        ParseError::REASONS.into_iter().chain([
-            "receiver",
-            "sender_id",
-            "not_aligned",
-            "id_length",
-            "authentication",
-        ])
-    }
-}
+use super::{Drop, Message, Shard, shard_of};
 
 /// How a record came.
 #[derive(Clone, Copy, Debug)]
@@ -103,43 +58,32 @@ pub(super) struct Arrival<'a> {
 impl Shard {
     /// Takes in a packet whose envelope names an instance and came from the address of `dcs`.
     pub fn handle_packet(&mut self, now: Now, dcs: DcsIndex, envelope: &Envelope<'_>) {
-        let code = usize::from(envelope.message_type().code());
-        self.packets.received[code - 1] += 1;
-        let Some(trust) = self.authenticate(now, dcs, envelope) else {
-            return;
-        };
-        let profile = self.setup.instance_of(dcs).profile;
-        let opened = envelope.open();
-        if let Ok(packet) = &opened {
-            self.look_at_items(packet);
-        }
-        match opened {
-            Ok(packet)
-                if profile
-                    .id_len()
-                    .is_some_and(|len| !ids::all_have(len, envelope, &packet)) =>
-            {
-                self.drop_malformed(now, dcs, trust, Drop::IdLength);
-            }
-            Ok(packet @ (Packet::CsuRequest(_) | Packet::CsuReply(_) | Packet::Csus(_)))
-                if self.peers[dcs.index()].gate != Gate::Exchange =>
+        let peer = &self.peers[dcs.index()];
+        let (epoch, gate) = (peer.epoch, peer.gate);
+        match self.door.admit(now, dcs, epoch, envelope) {
+            None => self.report_due(now, dcs),
+            Some(packet @ (Packet::CsuRequest(_) | Packet::CsuReply(_) | Packet::Csus(_)))
+                if gate != Gate::Exchange =>
             {
                 self.admit(now, dcs, envelope, &packet);
             }
-            Ok(_) => {
+            Some(_) => {
                 let (shard, bytes) = (self.index, envelope.bytes().to_vec());
                 self.tell_control(ToControl::Packet { dcs, shard, bytes });
             }
-            Err(error) if error.is_attributable() => {
-                self.drop_malformed(now, dcs, trust, Drop::Malformed(error));
-            }
-            Err(error) => self.drop_packet(Drop::Malformed(error)),
         }
     }
 
     /// Counts a packet that was dropped before it reached [`handle_packet`](Self::handle_packet).
     pub fn drop_packet(&mut self, reason: Drop) {
-        self.packets.dropped[reason.index()] += 1;
+        self.door.drop_packet(reason);
+    }
+
+    /// Tells `Control` of packets that were dropped, unless it was told a moment ago.
+    pub(super) fn report_due(&mut self, now: Now, dcs: DcsIndex) {
+        for message in self.door.take_report(now, dcs) {
+            self.tell_control(message);
+        }
     }
 
     /// A packet that came during an exchange and that `Control` found to be behind its end.

@@ -87,7 +87,7 @@ impl Shard {
                 self.build_request(now, dcs, &frame, out)?,
             )
         };
-        self.packets.sent[usize::from(kind.code()) - 1] += 1;
+        self.door.packets.sent[usize::from(kind.code()) - 1] += 1;
         Some(len)
     }
 
@@ -98,7 +98,7 @@ impl Shard {
         if !peer.acks.is_empty() || !peer.nulls.is_empty() {
             peer.acks.clear();
             peer.nulls.clear();
-            self.packets.withheld += 1;
+            self.door.packets.withheld += 1;
         }
         let store = &self.instances[peer.instance.index()].store;
         if peer.solicit.due || store.peek_unsent(peer.queue).is_some() {

@@ -330,7 +330,7 @@ impl World {
             bytes: bytes.to_vec(),
             flaw: Flaw::None,
             run: None,
-            shard: None,
+            slot: None,
         };
         self.at(self.now + MS, Event::Packet(Box::new(travel)));
     }

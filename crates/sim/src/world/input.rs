@@ -19,7 +19,7 @@ const WAKES_MAX: u64 = 20_000;
 const SPIN_WINDOW: u64 = SEC / 10;
 
 impl World {
-    /// A packet arrives at a hub, whose kernel hands it to some worker.
+    /// A packet arrives at a hub, whose kernel hands it to some thread.
     pub(super) fn packet(&mut self, travel: Travel) -> Step {
         let Travel {
             hub, link, from, ..
@@ -28,15 +28,19 @@ impl World {
         let (Some(cores), Some(position)) = (&this.cores, this.position(link, from)) else {
             return Ok(());
         };
-        let shards = cores.shards.len();
+        let slots = cores.slots();
         let envelope = match Envelope::parse(&travel.bytes) {
             Ok(envelope) => envelope,
             Err(error) if travel.flaw == Flaw::None => {
                 return self.fail((Check::Packet, format!("{error:?} in what arrived whole")));
             }
             Err(error) => {
-                let shard = self.hubs[hub].schedule.index(shards);
-                self.cores(hub).shards[shard].drop_packet(shard::Drop::Malformed(error));
+                let slot = self.hubs[hub].schedule.index(slots);
+                let (cores, reason) = (self.cores(hub), shard::Drop::Malformed(error));
+                match slot {
+                    0 => cores.control.drop_packet(reason),
+                    _ => cores.shards[slot - 1].drop_packet(reason),
+                }
                 return Ok(());
             }
         };
@@ -59,17 +63,17 @@ impl World {
             _ => Some(this.dcs(instance, position)),
         };
         let Some(dcs) = dcs else { return Ok(()) };
-        let shard = match travel.shard {
-            Some(shard) => shard,
-            None => self.steer(hub, shards, message.as_ref()),
+        let slot = match travel.slot {
+            Some(slot) => slot,
+            None => self.steer(hub, slots, message.as_ref()),
         };
-        let until = self.cores(hub).slow_until[1 + shard];
+        let until = self.cores(hub).slow_until[slot];
         if until > self.now {
-            let (run, shard) = (Some(self.hubs[hub].run), Some(shard));
+            let (run, slot) = (Some(self.hubs[hub].run), Some(slot));
             self.in_flight += u64::from(!is_hello(&travel.bytes));
             let travel = Travel {
                 run,
-                shard,
+                slot,
                 ..travel
             };
             self.at(until, Event::Packet(Box::new(travel)));
@@ -87,18 +91,29 @@ impl World {
         }
         let wanting = self.wanting(hub, dcs);
         let clocks = self.clocks(hub);
-        self.cores(hub).shards[shard].handle_packet(clocks, dcs, &envelope);
+        if slot == 0 {
+            let control = &mut self.cores(hub).control;
+            let dropped = control.packets().dropped;
+            control.handle_packet(clocks, dcs, &envelope);
+            let is_taken_in = control.packets().dropped == dropped;
+            if is_taken_in && envelope.message_type() == MessageType::Ca {
+                self.hubs[hub].watches[dcs.index()].credit_ca();
+            }
+            return self.drain(hub, slot);
+        }
+        self.cores(hub).shards[slot - 1].handle_packet(clocks, dcs, &envelope);
         if let Some(Message::CsuRequest(request)) = &message {
             for record in request.records() {
                 self.look(hub, dcs, &record, wanting)?;
             }
         }
-        self.drain_later(hub, 1 + shard)
+        self.drain_later(hub, slot)
     }
 
-    /// The shard whose socket gets a packet: the kernel's steering mostly finds the one of the
-    /// first record.
-    fn steer(&mut self, hub: usize, shards: usize, message: Option<&Message<'_>>) -> usize {
+    /// The core whose socket gets a packet: mostly the one that the kernel is told to find,
+    /// `Control` for its messages and the owner of the first record for the others.
+    fn steer(&mut self, hub: usize, slots: usize, message: Option<&Message<'_>>) -> usize {
+        let is_for_control = matches!(message, Some(Message::Hello(_) | Message::Ca(_)));
         let first = match message {
             Some(Message::CsuRequest(it)) => it.records().next().map(|record| record.summary.key),
             Some(Message::CsuReply(it)) => it.summaries().next().map(|summary| summary.key),
@@ -106,8 +121,10 @@ impl World {
             _ => None,
         };
         match first {
-            Some(key) if self.hubs[hub].schedule.chance(700) => self.cores(hub).owner(key),
-            _ => self.hubs[hub].schedule.index(shards),
+            _ if !self.hubs[hub].schedule.chance(700) => self.hubs[hub].schedule.index(slots),
+            Some(key) => 1 + self.cores(hub).owner(key),
+            None if is_for_control => 0,
+            None => self.hubs[hub].schedule.index(slots),
         }
     }
 

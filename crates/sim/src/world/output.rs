@@ -410,7 +410,7 @@ impl World {
                 bytes,
                 flaw,
                 run: None,
-                shard: None,
+                slot: None,
             };
             self.at(self.now + delay, Event::Packet(Box::new(travel)));
         }
