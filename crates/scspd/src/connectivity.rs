@@ -19,7 +19,7 @@ use crate::config::{Link, LinkKind, PeerAddress};
 use crate::directory::Directory;
 use crate::hub::Hub;
 use crate::reach::{FarEnd, Reach, endpoint, own_ip};
-use crate::sockets;
+use crate::sockets::{self, LinkSockets};
 use crate::watch::{Interface, Interfaces, Watch, Way};
 
 /// From the first report of a change to the look: several usually come together.
@@ -40,9 +40,10 @@ pub enum Change {
     Sockets {
         /// Its position.
         link: usize,
-        /// For the workers.
+        /// For the workers. The control thread has none to receive on: links on an interface are
+        /// not steered.
         sockets: Vec<LinkSocket>,
-        /// For the control thread.
+        /// For the control thread to send with.
         sender: LinkSender,
     },
 }
@@ -254,16 +255,16 @@ impl Connectivity {
     fn replace(
         &mut self,
         link: usize,
-        sockets: Result<Vec<LinkSocket>, IoError>,
+        sockets: Result<LinkSockets, IoError>,
         changes: &mut Vec<Change>,
     ) {
-        match sockets.and_then(|sockets| Ok((sockets[0].sender()?, sockets))) {
+        match sockets.and_then(|sockets| Ok((sockets.workers[0].sender()?, sockets))) {
             Ok((sender, sockets)) => {
-                self.opened[link] = Opened::of(&sockets[0]);
+                self.opened[link] = Opened::of(&sockets.workers[0]);
                 self.failures[link] = None;
                 changes.push(Change::Sockets {
                     link,
-                    sockets,
+                    sockets: sockets.workers,
                     sender,
                 });
             }

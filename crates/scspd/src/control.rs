@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scsp_engine::{Control, Now, Time};
-use scsp_net::LinkSender;
+use scsp_net::{LinkSender, LinkSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::connectivity::{Change, Connectivity, Opened};
 use crate::directory::Directory;
 use crate::hub::Hub;
+use crate::inbound::Inbound;
 use crate::log::Notices;
 use crate::mesh::{Doorbell, Inbox, Outbox};
 use crate::message::{Executed, Message};
@@ -44,6 +45,8 @@ pub struct ControlThread {
     pub inbox: Inbox<Message>,
     /// One for each link of the configuration, to send Hellos and CA messages.
     pub links: Vec<LinkSender>,
+    /// By link, the socket that Hellos and CA messages are steered to, if they are.
+    pub steered: Vec<Option<LinkSocket>>,
     /// Where the sockets of the links are open.
     pub opened: Vec<Option<Opened>>,
     /// Whom datagrams come from.
@@ -111,6 +114,7 @@ impl ControlThread {
         let Doorbell::Control(notify) = &*doorbell else {
             unreachable!("the control thread has a control doorbell")
         };
+        let mut inbound = Inbound::new(std::mem::take(&mut self.steered))?;
         let opened = std::mem::take(&mut self.opened);
         let mut connectivity = Connectivity::new(&self.hub, &self.directory, opened);
         let now = self.clock.now();
@@ -123,6 +127,7 @@ impl ControlThread {
             let deadlines = [self.control.next_deadline(), connectivity.next_deadline()];
             let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
+                () = inbound.received() => {}
                 report = connectivity.changed() => connectivity.note(self.clock.time(), report),
                 () = notify.notified() => {}
                 () = sleep_until(self.clock, deadline) => {}
@@ -139,6 +144,7 @@ impl ControlThread {
                 }
             }
             let now = self.clock.now();
+            inbound.deliver(now, &self.hub, &self.directory, &mut self.control);
             if self.messages(now) {
                 serving.abort();
                 return Ok(None);

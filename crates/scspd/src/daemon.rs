@@ -27,7 +27,7 @@ use crate::reach::{Reach, reaches, stations};
 use crate::snapshot::dir::{DataDir, DirError};
 use crate::snapshot::load::Past;
 use crate::sockets::{Sockets, bind_admin, bind_all};
-use crate::stats::{SnapshotStats, WorkerStats};
+use crate::stats::{InboundStats, SnapshotStats, WorkerStats};
 use crate::worker::Worker;
 
 /// How long a start may take before it counts as failed.
@@ -92,7 +92,7 @@ impl Daemon {
             .map(|dir| Past::look(dir, &mut setup))
             .transpose()?;
         let setup = Arc::new(setup);
-        let mut sockets = bind_all(&config, workers)?;
+        let (mut sockets, steered) = bind_all(&config, workers)?;
         let senders = sockets[0].links.iter().map(LinkSocket::sender);
         let links = senders.collect::<Result<_, _>>()?;
         let opened = sockets[0].links.iter().map(Opened::of).collect();
@@ -144,6 +144,7 @@ impl Daemon {
             outbox,
             inbox,
             links,
+            steered,
             opened,
             directory,
             admin,
@@ -389,6 +390,7 @@ fn assemble(
         stats: (0..workers)
             .map(|_| WorkerStats::new(setup, COMMANDS.len()))
             .collect(),
+        inbound: InboundStats::default(),
         snapshots: SnapshotStats::default(),
         connections_max: config.client.max_connections,
         started_unix_ms: setup.started_unix_ms,

@@ -3,7 +3,7 @@
 use dashmap::{DashMap, DashSet};
 use scsp_engine::{DcsIndex, DcsSetup, Setup};
 use scsp_net::Endpoint;
-use scsp_wire::{FamilyId, ProtocolId, ServerGroupId};
+use scsp_wire::{Envelope, FamilyId, ProtocolId, ServerGroupId};
 
 use crate::config::{Link, LinkKind};
 use crate::hub::{GroupInfo, PeerInfo};
@@ -56,6 +56,21 @@ impl Directory {
             })
             .collect();
         directory
+    }
+
+    /// The sender of a packet that came in on `link`.
+    pub fn sender(
+        &self,
+        setup: &Setup,
+        link: usize,
+        from: Endpoint,
+        envelope: &Envelope<'_>,
+    ) -> Sender {
+        let named = (envelope.protocol(), envelope.group());
+        match envelope.family() {
+            None | Some(FamilyId(0)) => self.find(link, from, named.0, named.1),
+            Some(family) => self.find_family(setup, link, from, named, family),
+        }
     }
 
     /// The sender of a datagram that came in on `link`.

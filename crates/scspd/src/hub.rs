@@ -9,7 +9,7 @@ use scsp_wire::{ProtocolId, ServerGroupId, ServerId};
 use crate::board::Board;
 use crate::config::{Config, PeerAddress};
 use crate::reach::{FarEnd, Reach, endpoint};
-use crate::stats::{SnapshotStats, WorkerStats};
+use crate::stats::{InboundStats, SnapshotStats, WorkerStats};
 
 /// One instance, by name.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub struct Hub {
     pub board: Board,
     /// Statistics of every worker.
     pub stats: Vec<WorkerStats>,
+    /// What came to the control thread's own sockets.
+    pub inbound: InboundStats,
     /// What came of the snapshots.
     pub snapshots: SnapshotStats,
     /// Client connections allowed, over all workers.

@@ -6,11 +6,12 @@
 //! | `daemon.rs` | a hub put together: sockets, cores, threads |
 //! | `hub.rs`, `directory.rs`, `stats.rs` | what the threads of a hub share |
 //! | `reach.rs`, `sockets.rs` | links as the cores know them, and their sockets |
+//! | `steering.rs` | which socket of a UDP link gets which datagram |
 //! | `watch.rs`, `watch/`, `connectivity.rs` | interfaces and routes by rtnetlink, and what they mean for links |
 //! | `mesh.rs`, `message.rs` | queues between threads and what goes through them |
 //! | `worker.rs` | a worker thread: ring, shard core, clients |
 //! | `client.rs`, `client/` | the Redis protocol interface |
-//! | `control.rs`, `runtime.rs`, `admin.rs`, `metrics.rs`, `log.rs` | the control thread and what it serves |
+//! | `control.rs`, `inbound.rs`, `runtime.rs`, `admin.rs`, `metrics.rs`, `log.rs` | the control thread and what it serves |
 //! | `snapshot/` | what outlives the process |
 //! | `demo.rs`, `board.rs` | several hubs in one process |
 
@@ -27,6 +28,7 @@ pub mod daemon;
 pub mod demo;
 pub mod directory;
 pub mod hub;
+pub mod inbound;
 pub mod log;
 pub mod mesh;
 pub mod message;
@@ -36,6 +38,7 @@ pub mod runtime;
 pub mod snapshot;
 pub mod sockets;
 pub mod stats;
+pub mod steering;
 pub mod throttle;
 pub mod watch;
 pub mod worker;

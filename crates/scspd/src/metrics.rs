@@ -137,31 +137,38 @@ impl Metrics {
     }
 
     fn collect_packets(&self, hub: &Hub, control: &Control) {
+        let (packets, inbound) = (control.packets(), &hub.inbound);
         for kind in MessageType::ALL {
             let at = usize::from(kind.code()) - 1;
-            let received = sum(hub, |worker| &worker.packets_received[at]);
+            let received = sum(hub, |worker| &worker.packets_received[at]) + packets.received[at];
             let sent = sum(hub, |worker| &worker.packets_sent[at]) + self.sent[at];
             counter!("scsp_packets_received_total", "type" => kind.label()).absolute(received);
             counter!("scsp_packets_sent_total", "type" => kind.label()).absolute(sent);
         }
         let io = |value: fn(&IoStats) -> &Cell| sum(hub, |worker| value(&worker.io));
-        counter!("scsp_bytes_received_total").absolute(io(|io| &io.bytes_received));
+        let received = io(|io| &io.bytes_received) + inbound.bytes_received.get();
+        counter!("scsp_bytes_received_total").absolute(received);
         counter!("scsp_bytes_sent_total").absolute(io(|io| &io.bytes_sent) + self.sent_bytes);
-        counter!("scsp_receive_queue_overflow_total").absolute(io(|io| &io.receive_queue_overflow));
+        let overflow = io(|io| &io.receive_queue_overflow) + inbound.receive_queue_overflow.get();
+        counter!("scsp_receive_queue_overflow_total").absolute(overflow);
         let dropped = |reason: &'static str, count| {
             counter!("scsp_packets_dropped_total", "reason" => reason).absolute(count);
         };
-        let malformed = sum(hub, |worker| &worker.vendor_malformed);
+        let malformed = sum(hub, |worker| &worker.vendor_malformed) + packets.vendor_malformed;
         counter!("scsp_vendor_extensions_malformed_total").absolute(malformed);
         for (at, reason) in Refused::labels().enumerate() {
-            dropped(reason, sum(hub, |worker| &worker.packets_dropped[at]));
+            let of_workers = sum(hub, |worker| &worker.packets_dropped[at]);
+            dropped(reason, of_workers + packets.dropped[at]);
         }
-        dropped("unknown_peer", sum(hub, |worker| &worker.unknown_peer));
-        dropped("own_packet", sum(hub, |worker| &worker.own));
+        let unknown_peer = sum(hub, |worker| &worker.unknown_peer);
+        dropped("unknown_peer", unknown_peer + inbound.unknown_peer.get());
+        let own = sum(hub, |worker| &worker.own);
+        dropped("own_packet", own + inbound.own.get());
         dropped("ignored", control.ignored());
         let withheld = sum(hub, |worker| &worker.packets_withheld) + control.withheld();
         dropped("withheld", withheld);
-        dropped("datagram_truncated", io(|io| &io.truncated));
+        let truncated = io(|io| &io.truncated);
+        dropped("datagram_truncated", truncated + inbound.truncated.get());
         dropped(
             "send_failed",
             io(|io| &io.send_failures) + self.send_failures,

@@ -9,9 +9,10 @@ use scsp_net::{
     EthernetOptions, Interface, IoError, LinkSocket, Listener, UdpOptions, bind_ethernet,
     bind_multicast, bind_tcp, bind_udp, bind_unix,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::{Config, IpEndpoint, Link, LinkKind, ListenAddress};
+use crate::steering;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -29,22 +30,44 @@ pub struct Sockets {
     pub listeners: Vec<Listener>,
 }
 
-/// Sockets of every worker. Workers share ports (`SO_REUSEPORT`), so a first bind without sharing
+/// Sockets of one link.
+#[derive(Debug)]
+pub struct LinkSockets {
+    /// One for each worker.
+    pub workers: Vec<LinkSocket>,
+    /// One for the control thread, where Hellos and CA messages are steered to it.
+    pub control: Option<LinkSocket>,
+}
+
+impl LinkSockets {
+    fn of_workers(workers: Vec<LinkSocket>) -> Self {
+        let control = None;
+        Self { workers, control }
+    }
+}
+
+/// Sockets of every worker, and those of the control thread for each link. Workers share ports (`SO_REUSEPORT`), so a first bind without sharing
 /// makes sure that no other process has the port.
-pub fn bind_all(config: &Config, workers: usize) -> Result<Vec<Sockets>, IoError> {
+pub fn bind_all(
+    config: &Config,
+    workers: usize,
+) -> Result<(Vec<Sockets>, Vec<Option<LinkSocket>>), IoError> {
     let mut all: Vec<Sockets> = (0..workers)
         .map(|_| Sockets {
             links: Vec::new(),
             listeners: Vec::new(),
         })
         .collect();
+    let mut of_control = Vec::with_capacity(config.links.len());
     for link in &config.links {
         once_free(|| prove_free(link))?;
     }
     for at in 0..config.links.len() {
-        for (sockets, socket) in all.iter_mut().zip(open_or_absent(config, at, workers)?) {
+        let opened = open_or_absent(config, at, workers)?;
+        for (sockets, socket) in all.iter_mut().zip(opened.workers) {
             sockets.links.push(socket);
         }
+        of_control.push(opened.control);
     }
     for address in &config.client.listen {
         match address {
@@ -68,7 +91,7 @@ pub fn bind_all(config: &Config, workers: usize) -> Result<Vec<Sockets>, IoError
             }
         }
     }
-    Ok(all)
+    Ok((all, of_control))
 }
 
 /// The socket of the admin listener.
@@ -77,31 +100,29 @@ pub fn bind_admin(address: &IpEndpoint) -> Result<std::net::TcpListener, IoError
     once_free(|| bind_tcp(address, BACKLOG, false))
 }
 
-/// Sockets of the link at a position for every worker. The first one receives what is sent to the
+/// Sockets of the link at a position. The first worker's receives what is sent to the
 /// link's group; Ethernet frames come to it alone, and the others only send.
-pub fn open_link(config: &Config, at: usize, workers: usize) -> Result<Vec<LinkSocket>, IoError> {
+pub fn open_link(config: &Config, at: usize, workers: usize) -> Result<LinkSockets, IoError> {
     let link = &config.links[at];
-    let options = UdpOptions {
-        reuse_port: workers > 1 || shares_port(config, link),
-        ..UdpOptions::default()
-    };
     match &link.kind {
         LinkKind::Udp { bind } => {
             let address = resolve(bind, "udp")?;
-            (0..workers)
-                .map(|_| bind_udp(address, &options).map(LinkSocket::from))
-                .collect()
+            open_udp(&link.name, address, workers)
         }
         LinkKind::Multicast {
             bind,
             group,
             interface,
-        } => (0..workers)
-            .map(|number| {
-                let (bind, group) = (bind.socket(), group.socket());
-                bind_multicast(bind, group, interface, number == 0, &options)
-            })
-            .collect(),
+        } => {
+            let options = UdpOptions {
+                reuse_port: workers > 1 || shares_port(config, link),
+                ..UdpOptions::default()
+            };
+            let (bind, group) = (bind.socket(), group.socket());
+            let one = |number| bind_multicast(bind, group, interface, number == 0, &options);
+            let all: Result<_, _> = (0..workers).map(one).collect();
+            all.map(LinkSockets::of_workers)
+        }
         LinkKind::Ethernet { interface, group } => {
             let first = bind_ethernet(interface, *group, &EthernetOptions::default())?;
             let mut all = Vec::with_capacity(workers);
@@ -109,9 +130,30 @@ pub fn open_link(config: &Config, at: usize, workers: usize) -> Result<Vec<LinkS
                 all.push(first.try_clone()?);
             }
             all.insert(0, first);
-            Ok(all)
+            Ok(LinkSockets::of_workers(all))
         }
     }
+}
+
+/// One socket for each worker and one for the control thread share the address, in this order, and
+/// a program chooses among them. Where the kernel refuses it, its own hash chooses among the
+/// workers.
+fn open_udp(link: &str, address: SocketAddr, workers: usize) -> Result<LinkSockets, IoError> {
+    let options = UdpOptions {
+        reuse_port: true,
+        ..UdpOptions::default()
+    };
+    let bind = || bind_udp(address, &options).map(LinkSocket::from);
+    let mut opened =
+        LinkSockets::of_workers((0..workers).map(|_| bind()).collect::<Result<_, _>>()?);
+    let count = u16::try_from(workers).expect("workers are limited by the configuration");
+    match opened.workers[0].steer(&steering::program(count)) {
+        Ok(()) => opened.control = Some(bind()?),
+        Err(error) => {
+            info!(link, %error, "the kernel's own hash spreads datagrams over the workers");
+        }
+    }
+    Ok(opened)
 }
 
 /// Whether a worker receives from its socket of a link.
@@ -131,12 +173,13 @@ fn shares_port(config: &Config, link: &Link) -> bool {
 }
 
 /// Stand-ins for the sockets of a link whose interface is not there.
-pub fn absent(workers: usize) -> Result<Vec<LinkSocket>, IoError> {
-    (0..workers).map(|_| LinkSocket::absent()).collect()
+pub fn absent(workers: usize) -> Result<LinkSockets, IoError> {
+    let workers: Result<_, _> = (0..workers).map(|_| LinkSocket::absent()).collect();
+    workers.map(LinkSockets::of_workers)
 }
 
 /// Sockets of a link, or stand-ins while its interface is not there: it may come later.
-fn open_or_absent(config: &Config, at: usize, workers: usize) -> Result<Vec<LinkSocket>, IoError> {
+fn open_or_absent(config: &Config, at: usize, workers: usize) -> Result<LinkSockets, IoError> {
     let link = &config.links[at];
     match open_link(config, at, workers) {
         Err(error) if link.interface().is_some() && is_about_interface(&error) => {

@@ -132,6 +132,22 @@ pub struct WorkerStats {
     pub commands: Vec<Cell>,
 }
 
+/// Numbers of what the control thread receives itself, written by it. What its core counts of
+/// packets is in [`Control::packets`](scsp_engine::Control::packets).
+#[derive(Debug, Default)]
+pub struct InboundStats {
+    /// Octets of datagrams received.
+    pub bytes_received: Cell,
+    /// Datagrams longer than a buffer.
+    pub truncated: Cell,
+    /// Datagrams the kernel dropped on full socket queues.
+    pub receive_queue_overflow: Cell,
+    /// Packets from addresses that are no neighbour's, or naming an unknown instance (D-02).
+    pub unknown_peer: Cell,
+    /// Own packets that came back.
+    pub own: Cell,
+}
+
 /// Numbers of the snapshots, written by the control thread.
 #[derive(Debug, Default)]
 pub struct SnapshotStats {

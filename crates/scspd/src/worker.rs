@@ -10,7 +10,7 @@ use std::time::Duration;
 use scsp_engine::shard::{Drop as Refused, Message as ShardMessage};
 use scsp_engine::{InstanceIndex, Now, Shard, ToShard};
 use scsp_net::{ConnId, Endpoint, Event, Io, IoConfig, IoError, LinkId, LinkSocket, segments};
-use scsp_wire::{Envelope, FamilyId};
+use scsp_wire::Envelope;
 use tracing::error;
 
 use crate::client::{Clients, Context, OUTPUT_LEN_MAX, Verdict};
@@ -84,15 +84,7 @@ impl Worker {
 impl Worker {
     /// Whom a packet comes from.
     fn sender(&self, link: usize, from: Endpoint, envelope: &Envelope<'_>) -> Sender {
-        let (protocol, group) = (envelope.protocol(), envelope.group());
-        match envelope.family() {
-            None | Some(FamilyId(0)) => self.directory.find(link, from, protocol, group),
-            Some(family) => {
-                let named = (protocol, group);
-                self.directory
-                    .find_family(&self.hub.setup, link, from, named, family)
-            }
-        }
+        self.directory.sender(&self.hub.setup, link, from, envelope)
     }
 
     /// What client sessions may touch.

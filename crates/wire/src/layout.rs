@@ -1,5 +1,7 @@
 //! Octet layouts of RFC 2334 appendix B; every offset and byte swap of the project is here.
 
+use core::mem::offset_of;
+
 use zerocopy::network_endian::{I32, U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -13,6 +15,15 @@ pub const COMMON_LEN: usize = size_of::<CommonPart>();
 pub const SUMMARY_LEN: usize = size_of::<SummaryHeader>();
 /// Octets of an extension without its value, and of the End-of-Extensions marker (B.3).
 pub const EXTENSION_HEADER_LEN: usize = size_of::<ExtensionHeader>();
+
+/// Where a packet says of which type it is.
+pub const KIND_AT: usize = offset_of!(FixedPart, kind);
+/// Where a CSU or CSUS message gives the length of the sender id.
+pub const UPDATE_SENDER_LEN_AT: usize = FIXED_LEN + offset_of!(CommonPart, sender_len);
+/// Where a CSU or CSUS message gives the length of the receiver id.
+pub const UPDATE_RECEIVER_LEN_AT: usize = FIXED_LEN + offset_of!(CommonPart, receiver_len);
+/// Where a summary gives the length of its key.
+pub const KEY_LEN_AT: usize = offset_of!(SummaryHeader, key_len);
 
 /// M, I and O of a CA message, in the flags of its common part (B.2.1).
 pub(crate) const CA_MASTER: u16 = 0x8000;

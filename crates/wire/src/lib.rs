@@ -32,7 +32,10 @@ pub use ids::{
     CaSeq, CsaSeq, FamilyId, ProtocolId, ServerGroupId, ServerId, ServerIdError, fmt_id,
     is_broadcast,
 };
-pub use layout::{COMMON_LEN, EXTENSION_HEADER_LEN, FIXED_LEN, SUMMARY_LEN, VERSION};
+pub use layout::{
+    COMMON_LEN, EXTENSION_HEADER_LEN, FIXED_LEN, KEY_LEN_AT, KIND_AT, SUMMARY_LEN,
+    UPDATE_RECEIVER_LEN_AT, UPDATE_SENDER_LEN_AT, VERSION,
+};
 pub use message::{Ca, CaFlags, CsuReply, CsuRequest, Csus, Hello, Message, Receivers};
 pub use packet::{Envelope, MessageType};
 pub use record::{

@@ -159,6 +159,7 @@ impl World {
             stats: (0..workers)
                 .map(|_| WorkerStats::new(&setup, CommandId::COUNT))
                 .collect(),
+            inbound: crate::stats::InboundStats::default(),
             snapshots: crate::stats::SnapshotStats::default(),
             connections_max,
             config: config.clone(),
@@ -334,9 +335,8 @@ impl World {
     /// The `number`th key that a worker's shard owns.
     fn key_of(&self, worker: usize, number: usize) -> String {
         let shards = self.hub.setup.shards;
-        let owned = |key: &String| {
-            scsp_engine::shard::shard_of(key.as_bytes(), shards).index() == worker
-        };
+        let owned =
+            |key: &String| scsp_engine::shard::shard_of(key.as_bytes(), shards).index() == worker;
         (0..)
             .map(|at| format!("key:{at}"))
             .filter(owned)
