@@ -426,6 +426,14 @@ impl Control {
         !self.holds[instance.index()].released
     }
 
+    /// Whether some exchange of summaries is under way, so that a neighbour's next CA message is
+    /// waited for.
+    pub fn is_exchanging(&self) -> bool {
+        use alignment::State::{Negotiation, Summarize};
+        let mut states = self.dcs.iter().map(|dcs| dcs.alignment.state);
+        states.any(|state| matches!(state, Negotiation | Summarize))
+    }
+
     /// Packets that `Control` did not take in.
     pub fn ignored(&self) -> u64 {
         self.ignored

@@ -1,6 +1,7 @@
 //! The control thread: the control core with its timers, signals, snapshots and the admin listener,
 //! on one tokio task.
 
+use std::future::ready;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,16 @@ use crate::metrics::Metrics;
 use crate::runtime;
 use crate::snapshot::Slice;
 use crate::snapshot::schedule::{self, Event, Snapshots};
+use crate::spin::Spin;
 
 /// Admin requests that wait at most.
 const REQUESTS_MAX: usize = 64;
 /// How often samples and gauges are moved out of the workers when nobody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Turns of the loop that the rest of the runtime has to wait for at most, while messages keep
+/// coming.
+const TURNS_ALONE_MAX: u32 = 32;
 
 /// Everything the control thread is given.
 pub struct ControlThread {
@@ -123,10 +129,17 @@ impl ControlThread {
         self.settle(&mut metrics, &mut notices);
         std::mem::replace(&mut self.on_ready, Box::new(|| {}))();
         let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
+        let mut turns_alone = 0;
         loop {
             let deadlines = [self.control.next_deadline(), connectivity.next_deadline()];
             let deadline = deadlines.into_iter().flatten().min();
+            turns_alone += 1;
+            let is_busy = turns_alone < TURNS_ALONE_MAX && self.spin(&mut inbound, deadline);
+            if !is_busy {
+                turns_alone = 0;
+            }
             tokio::select! {
+                () = ready(()), if is_busy => {}
                 () = inbound.received() => {}
                 report = connectivity.changed() => connectivity.note(self.clock.time(), report),
                 () = notify.notified() => {}
@@ -168,6 +181,24 @@ impl ControlThread {
         info!("stopping");
         serving.abort();
         Ok(Some(signals))
+    }
+
+    /// Whether something came while it was looked for: that is done only while an exchange is under
+    /// way, whose lock step waits for what comes next.
+    fn spin(&mut self, inbound: &mut Inbound, deadline: Option<Time>) -> bool {
+        let limit = self.hub.config.io.busy_poll;
+        if limit.is_zero() || !self.control.is_exchanging() {
+            return false;
+        }
+        let mut spin = Spin::new(self.clock, self.clock.time(), limit);
+        loop {
+            if !self.inbox.is_empty() || inbound.look() {
+                return true;
+            }
+            if !spin.goes_on(deadline) {
+                return false;
+            }
+        }
     }
 
     /// What a snapshot needs next.

@@ -84,6 +84,16 @@ impl Inbound {
         .await;
     }
 
+    /// Whether datagrams have come, without asking the runtime.
+    pub fn look(&mut self) -> bool {
+        let mut came = false;
+        for Watched { receiver, .. } in self.links.iter_mut().flatten() {
+            receiver.receive();
+            came |= receiver.has_incoming();
+        }
+        came
+    }
+
     /// Hands what came to the core.
     pub fn deliver(&mut self, now: Now, hub: &Hub, directory: &Directory, control: &mut Control) {
         let mut came = false;

@@ -11,6 +11,7 @@
 //! | `mesh.rs`, `message.rs` | queues between threads and what goes through them |
 //! | `worker.rs` | a worker thread: ring, shard core, clients |
 //! | `client.rs`, `client/` | the Redis protocol interface |
+//! | `spin.rs` | looking before sleeping |
 //! | `control.rs`, `inbound.rs`, `runtime.rs`, `admin.rs`, `metrics.rs`, `log.rs` | the control thread and what it serves |
 //! | `snapshot/` | what outlives the process |
 //! | `demo.rs`, `board.rs` | several hubs in one process |
@@ -37,6 +38,7 @@ pub mod reach;
 pub mod runtime;
 pub mod snapshot;
 pub mod sockets;
+pub mod spin;
 pub mod stats;
 pub mod steering;
 pub mod throttle;

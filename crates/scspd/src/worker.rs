@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use scsp_engine::shard::{Drop as Refused, Message as ShardMessage};
-use scsp_engine::{InstanceIndex, Now, Shard, ToShard};
+use scsp_engine::{InstanceIndex, Now, Shard, Time, ToShard};
 use scsp_net::{ConnId, Endpoint, Event, Io, IoConfig, IoError, LinkId, LinkSocket, segments};
 use scsp_wire::Envelope;
 use tracing::error;
@@ -20,6 +20,7 @@ use crate::hub::Hub;
 use crate::mesh::{Doorbell, Inbox, Outbox};
 use crate::message::{Executed, Message};
 use crate::sockets::{Sockets, receives};
+use crate::spin::Spin;
 use crate::stats::Sample;
 
 /// Messages of other threads taken in per turn, so that sockets get their turn too.
@@ -58,6 +59,10 @@ struct Loop<'a> {
     unknown_peer: u64,
     own: u64,
     busy: Duration,
+    /// The turn took in or sent something.
+    worked: bool,
+    /// When the last turn that did ended.
+    worked_at: Time,
     /// From the turn's start until its last batch of client commands was handled.
     commands_took: Option<Duration>,
     /// Only what the control thread says counts any more.
@@ -124,6 +129,8 @@ impl<'a> Loop<'a> {
             unknown_peer,
             own,
             busy,
+            worked: false,
+            worked_at: Time::ZERO,
             commands_took,
             quiet: false,
             stopping,
@@ -167,18 +174,53 @@ impl Loop<'_> {
                 self.transmit(now);
             }
             let took_in_more = self.deliver(now);
-            let wait = self.prepare_to_wait(took_in_more);
-            self.busy += self.worker.clock.time().since(now.time);
+            let ended = self.worker.clock.time();
+            self.busy += ended.since(now.time);
             self.publish();
+            if self.spin(ended)? {
+                continue;
+            }
+            let wait = self.prepare_to_wait(took_in_more);
             self.io.turn(wait)?;
             self.worker.inbox.doorbell().announce_awake();
         }
         Ok(())
     }
 
+    /// Looks for more instead of sleeping, as long as the last turn that had anything to do is not
+    /// longer ago than `busy_poll`. Whether something came.
+    fn spin(&mut self, now: Time) -> Result<bool, IoError> {
+        let limit = self.worker.hub.config.io.busy_poll;
+        if std::mem::take(&mut self.worked) {
+            self.worked_at = now;
+        }
+        if self.stopping || now.since(self.worked_at) >= limit {
+            return Ok(false);
+        }
+        // What the turn has to send goes now.
+        if self.io.turn(Some(Duration::ZERO))?.completions > 0 {
+            return Ok(true);
+        }
+        let deadline = self.worker.shard.next_deadline().filter(|_| !self.quiet);
+        let mut spin = Spin::new(self.worker.clock, self.worked_at, limit);
+        loop {
+            if self.io.look() {
+                self.io.turn(Some(Duration::ZERO))?;
+                return Ok(true);
+            }
+            if !self.worker.inbox.is_empty() {
+                return Ok(true);
+            }
+            if !spin.goes_on(deadline) {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Everything the ring brought.
     fn events(&mut self, now: Now) {
         while let Some(event) = self.io.next_event() {
+            self.worked = true;
             match event {
                 _ if self.quiet => {}
                 Event::Datagram {
@@ -272,6 +314,7 @@ impl Loop<'_> {
             let Some(message) = self.worker.inbox.receive() else {
                 return;
             };
+            self.worked = true;
             match message {
                 Message::Export(mut slice) => {
                     slice.fill(now, &self.worker.shard);
@@ -340,6 +383,7 @@ impl Loop<'_> {
             let (link, to) = self.worker.hub.destination(packet.to);
             let link = self.links[link];
             self.io.send(slot, link, to, packet.len, packet.segment);
+            self.worked = true;
         }
     }
 

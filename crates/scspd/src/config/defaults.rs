@@ -49,6 +49,11 @@ pub(super) const CONNECTIONS: usize = 10_000;
 pub(super) const CONNECTIONS_MAX: usize = 1_000_000;
 pub(super) const ADMIN_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 9144);
 
+/// Sleep at once.
+pub(super) const BUSY_POLL: Duration = Duration::ZERO;
+/// Whatever takes longer to answer may as well be slept for.
+pub(super) const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+
 pub(super) const LOG_LEVEL: &str = "info";
 pub(super) const LOG_LEVELS: [(&str, &str); 6] = [
     ("off", "off"),

@@ -229,6 +229,8 @@ pub struct Admin {
 pub struct Io {
     /// Which backend serves the workers.
     pub backend: BackendChoice,
+    /// How long threads look for more before they sleep.
+    pub busy_poll: Duration,
 }
 
 /// Which I/O backend to use.

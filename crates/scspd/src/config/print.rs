@@ -46,6 +46,8 @@ impl Config {
         writeln!(out, "max_connections = {}", self.client.max_connections)?;
         writeln!(out, "\n[admin]\nlisten = \"{}\"", self.admin.listen)?;
         writeln!(out, "\n[io]\nbackend = \"{}\"", self.io.backend.name())?;
+        let busy_poll = duration::format(self.io.busy_poll);
+        writeln!(out, "busy_poll = \"{busy_poll}\"")?;
         writeln!(out, "\n[log]\nlevel = {}", quoted(&self.log.level))?;
         writeln!(out, "format = \"{}\"", self.log.format.name())
     }

@@ -218,9 +218,13 @@ fn io(root: &mut Table<'_>) -> Io {
         BackendChoice::Auto,
         values::choice(&BackendChoice::NAMES),
     );
-    table.only("busy_poll", "\"0us\"", values::is_zero_duration);
+    let busy_poll = table.or(
+        "busy_poll",
+        defaults::BUSY_POLL,
+        values::span(Duration::ZERO..=defaults::BUSY_POLL_MAX),
+    );
     table.finish();
-    Io { backend }
+    Io { backend, busy_poll }
 }
 
 fn log(root: &mut Table<'_>) -> Log {

@@ -81,6 +81,7 @@ fn an_empty_file_is_a_single_hub() {
         },
         io: Io {
             backend: BackendChoice::Auto,
+            busy_poll: Duration::ZERO,
         },
         log: Log {
             level: "info".to_owned(),
@@ -243,7 +244,7 @@ listen = "0.0.0.0:80"
 
 [io]
 backend = "poll"
-busy_poll = "0ms"
+busy_poll = "250us"
 
 [log]
 level = "debug"
@@ -359,6 +360,7 @@ fn every_key_is_taken_over() {
     assert_eq!(config.client.max_connections, 1);
     assert_eq!(config.admin.listen.to_string(), "0.0.0.0:80");
     assert_eq!(config.io.backend, BackendChoice::Poll);
+    assert_eq!(config.io.busy_poll, Duration::from_micros(250));
     assert_eq!(
         (config.log.level.as_str(), config.log.format),
         ("debug", LogFormat::Json)
@@ -634,6 +636,10 @@ fn values_of_the_wrong_kind_or_size_are_errors() {
             "hub.toml:2: io.backend: expected \"auto\" or \"io_uring\" or \"poll\", got \"epoll\"",
         ),
         (
+            "[io]\nbusy_poll = \"11ms\"",
+            "hub.toml:2: io.busy_poll: expected a duration from 0s to 10ms, such as \"500ms\" or 3, got \"11ms\"",
+        ),
+        (
             "[log]\nlevel = \"loud\"",
             "hub.toml:2: log.level: expected \"off\" or \"error\" or \"warn\" or \"info\" or \"debug\" or \"trace\", got \"loud\"",
         ),
@@ -824,10 +830,6 @@ fn what_is_not_built_is_refused() {
         (
             "[client]\npassword_file = \"/etc/scspd/password\"",
             "hub.toml:2: client.password_file: not supported yet, expected \"\", got \"/etc/scspd/password\"",
-        ),
-        (
-            "[io]\nbusy_poll = \"50us\"",
-            "hub.toml:2: io.busy_poll: not supported yet, expected \"0us\", got \"50us\"",
         ),
     ]);
 }

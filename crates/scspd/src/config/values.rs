@@ -153,11 +153,6 @@ pub(super) fn directory(value: &DeValue<'_>) -> Result<Option<PathBuf>, String> 
     })
 }
 
-/// Whether a value is a duration of zero.
-pub(super) fn is_zero_duration(value: &DeValue<'_>) -> bool {
-    any_duration(value).is_some_and(|duration| duration.is_zero())
-}
-
 /// Whether a value is the number zero.
 pub(super) fn is_zero(value: &DeValue<'_>) -> bool {
     integer(value) == Some(0)

@@ -186,7 +186,12 @@ impl Hub {
     }
 
     fn spawn(setup: &Setup, backend: Backend) -> Self {
-        let text = format!("{}\n[io]\nbackend = \"{}\"\n", setup.text(), backend.name());
+        let mut text = setup.text().to_owned();
+        let line = format!("backend = \"{}\"\n", backend.name());
+        match text.find("[io]\n") {
+            Some(at) => text.insert_str(at + "[io]\n".len(), &line),
+            None => text.extend(["\n[io]\n", &line]),
+        }
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("hub.toml"), &text).expect("written");
         let document: toml::Table = text.parse().expect("the test's configuration is TOML");
@@ -365,6 +370,25 @@ impl Hub {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let number = line.and_then(|line| line.split_whitespace().next());
         number.and_then(|number| number.parse().ok()).unwrap()
+    }
+
+    /// The processor time it took so far, in ticks of the clock; the thread with `name` alone, or
+    /// all.
+    pub(crate) fn cpu_ticks(&self, name: Option<&str>) -> u64 {
+        let process = format!("/proc/{}", self.child.as_ref().expect("running").id());
+        let tasks = fs::read_dir(format!("{process}/task")).expect("the process is there");
+        let stats = tasks.filter_map(|task| {
+            // A thread of the pool may be gone by now.
+            fs::read_to_string(task.ok()?.path().join("stat")).ok()
+        });
+        let ticks = stats.filter_map(|stat| {
+            let (head, tail) = stat.rsplit_once(')')?;
+            let is_wanted = name.is_none_or(|name| head.ends_with(&format!("({name}")));
+            let mut fields = tail.split_whitespace().skip(11);
+            let mut next = || fields.next()?.parse::<u64>().ok();
+            is_wanted.then_some(next()? + next()?)
+        });
+        ticks.sum()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
