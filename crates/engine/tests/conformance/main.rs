@@ -16,6 +16,7 @@ mod properties;
 mod purge;
 mod script;
 mod smoke;
+mod steered;
 mod support;
 mod tables;
 mod update;

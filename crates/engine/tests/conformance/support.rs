@@ -398,6 +398,17 @@ impl Hub {
         }
     }
 
+    /// Takes in a datagram that is steered to `Control`.
+    pub(crate) fn receive_at_control(&mut self, now: Now, dcs: DcsIndex, bytes: &[u8]) {
+        match Envelope::parse(bytes) {
+            Ok(envelope) => {
+                self.watch_received(dcs, &envelope);
+                self.control.handle_packet(now, dcs, &envelope);
+            }
+            Err(error) => self.control.drop_packet(Drop::Malformed(error)),
+        }
+    }
+
     fn watch_received(&mut self, dcs: DcsIndex, envelope: &Envelope<'_>) {
         let watch = &mut self.watches[dcs.index()];
         match envelope.open() {
