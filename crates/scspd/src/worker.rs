@@ -159,8 +159,9 @@ impl Loop<'_> {
     fn run(&mut self) -> Result<(), IoError> {
         while !self.stopping {
             let now = self.worker.clock.now();
-            self.events(now);
+            // Before a neighbour's answer comes what it answers to has been told.
             self.messages(now);
+            self.events(now);
             self.close_killed();
             if !self.quiet {
                 if self
