@@ -30,14 +30,17 @@ pub(crate) const LINK_NIL: u32 = (1 << SLACK_SHIFT) - 1;
 /// Units of the smallest block: a free one holds four words.
 const BLOCK_UNITS_MIN: u32 = 4;
 const NIL: u32 = u32::MAX;
+const GONE: &str = "a chunk with a block is there";
 const CLASSES: usize = 449;
 const CLASS_WORDS: usize = CLASSES.div_ceil(64);
+
+type Chunk = [u8; CHUNK_LEN];
 
 /// Allocator of blocks; addresses are in units.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    /// A dropped chunk leaves an empty box whose index is in `holes`.
-    chunks: Vec<Box<[u8]>>,
+    /// A dropped chunk leaves its place empty, whose index is in `holes`.
+    chunks: Vec<Option<Box<Chunk>>>,
     holes: Vec<usize>,
     chunks_max: usize,
     /// Chunks that are one free block; a second one is given back to the system.
@@ -99,25 +102,41 @@ impl Arena {
     #[inline]
     pub(crate) fn octets(&self, address: u32, len: usize) -> &[u8] {
         let start = (address % CHUNK_UNITS) as usize * UNIT;
-        &self.chunks[(address >> CHUNK_BITS) as usize][start..start + len]
+        let chunk = self.chunks[(address >> CHUNK_BITS) as usize].as_ref();
+        &chunk.expect(GONE)[start..start + len]
+    }
+
+    /// The first `LEN` of them.
+    #[inline]
+    pub(crate) fn array<const LEN: usize>(&self, address: u32) -> &[u8; LEN] {
+        let octets = self.octets(address, LEN);
+        octets.try_into().expect("it has that length")
     }
 
     #[inline]
     pub(crate) fn octets_mut(&mut self, address: u32, len: usize) -> &mut [u8] {
         let start = (address % CHUNK_UNITS) as usize * UNIT;
-        &mut self.chunks[(address >> CHUNK_BITS) as usize][start..start + len]
+        let chunk = self.chunks[(address >> CHUNK_BITS) as usize].as_mut();
+        &mut chunk.expect(GONE)[start..start + len]
     }
 
     #[inline]
     pub(crate) fn word(&self, address: u32) -> u32 {
-        let octets = self.octets(address, UNIT);
-        u32::from_ne_bytes(octets.try_into().expect("a unit has four octets"))
+        u32::from_ne_bytes(*self.array(address))
     }
 
     #[inline]
     pub(crate) fn set_word(&mut self, address: u32, value: u32) {
         self.octets_mut(address, UNIT)
             .copy_from_slice(&value.to_ne_bytes());
+    }
+
+    /// Reads the cache lines in which a block's head and key begin; the value means nothing.
+    #[inline]
+    pub(crate) fn touch(&self, address: u32) -> u32 {
+        const KEY: u32 = 6;
+        let key = (address & !(CHUNK_UNITS - 1)) | ((address + KEY) % CHUNK_UNITS);
+        self.word(address) ^ self.word(key)
     }
 
     /// The 28 bits of the first word that are the owner's.
@@ -137,16 +156,24 @@ impl Arena {
         if units > CHUNK_UNITS {
             return None;
         }
-        let (address, size) = match self.take_fitting(units) {
+        let address = match self.find_fitting(units) {
             Some(found) => found,
-            None => (self.add_chunk()?, CHUNK_UNITS),
+            None => {
+                let chunk = self.add_chunk()?;
+                self.list_free(chunk, CHUNK_UNITS);
+                self.idle_chunks += 1;
+                chunk
+            }
         };
+        let size = self.word(address) & LINK_NIL;
+        self.idle_chunks -= usize::from(size == CHUNK_UNITS);
         let mut rest = size - units;
         if rest >= BLOCK_UNITS_MIN {
+            self.shrink_free(address, units, rest);
             self.set_word(address, LINK_NIL);
-            self.list_free(address + units, rest);
             rest = 0;
         } else {
+            self.unlist(address);
             self.set_word(address, rest << SLACK_SHIFT | LINK_NIL);
             self.mark_next(address, size, false);
         }
@@ -171,7 +198,7 @@ impl Arena {
         if size == CHUNK_UNITS {
             if self.idle_chunks > 0 {
                 let chunk = (start >> CHUNK_BITS) as usize;
-                self.chunks[chunk] = Box::default();
+                self.chunks[chunk] = None;
                 self.holes.push(chunk);
                 return;
             }
@@ -190,17 +217,13 @@ impl Arena {
         }
     }
 
-    fn take_fitting(&mut self, units: u32) -> Option<(u32, u32)> {
+    /// A free block of at least `units`.
+    fn find_fitting(&self, units: u32) -> Option<u32> {
         let near = self.heads[class_of(units)];
         if near != NIL && self.word(near) & LINK_NIL >= units {
-            let size = self.unlist(near);
-            self.idle_chunks -= usize::from(size == CHUNK_UNITS);
-            return Some((near, size));
+            return Some(near);
         }
-        let address = self.heads[self.first_filled(class_fitting(units))?];
-        let size = self.unlist(address);
-        self.idle_chunks -= usize::from(size == CHUNK_UNITS);
-        Some((address, size))
+        Some(self.heads[self.first_filled(class_fitting(units))?])
     }
 
     fn first_filled(&self, class: usize) -> Option<usize> {
@@ -218,7 +241,7 @@ impl Arena {
             return None;
         }
         let chunk = self.holes.pop().unwrap_or(self.chunks.len());
-        let octets = vec![0; CHUNK_LEN].into_boxed_slice();
+        let octets = vec![0; CHUNK_LEN].into_boxed_slice().try_into().ok();
         match self.chunks.get_mut(chunk) {
             Some(hole) => *hole = octets,
             None => self.chunks.push(octets),
@@ -238,6 +261,31 @@ impl Arena {
         }
         self.heads[class] = address;
         self.filled[class / 64] |= 1 << (class % 64);
+    }
+
+    /// Takes `units` from the front of a free block and leaves `rest`; of a large block that is what
+    /// nearly every new one is cut from, so it stays in its list as long as its class allows.
+    fn shrink_free(&mut self, address: u32, units: u32, rest: u32) {
+        let class = class_of(rest);
+        if class != class_of(units + rest) {
+            self.unlist(address);
+            self.list_free(address + units, rest);
+            return;
+        }
+        let (next, prev) = (self.word(address + 1), self.word(address + 2));
+        let left = address + units;
+        self.set_word(left, FREE | rest);
+        self.set_word(left + 1, next);
+        self.set_word(left + 2, prev);
+        self.set_word(left + rest - 1, rest);
+        if next != NIL {
+            self.set_word(next + 2, left);
+        }
+        if prev == NIL {
+            self.heads[class] = left;
+        } else {
+            self.set_word(prev + 1, left);
+        }
     }
 
     /// Takes a free block out of its list and returns its units.

@@ -12,6 +12,8 @@
 //! where the wire has its length and flags. `pending` heads the entry's list of retransmit nodes,
 //! `next` and `prev` are its place in the timer wheel.
 
+use std::hint::black_box;
+
 use scsp_wire::CsaSeq;
 
 use crate::arena::{Arena, UNIT};
@@ -20,7 +22,12 @@ use crate::slots::Slots;
 use crate::store::{EntryFlags, EntryId};
 
 const HEAD_LEN: usize = 20;
+/// Where the sequence stands, in units.
+const SEQ_UNIT: u32 = 4;
 const TIMER_LEN: usize = 16;
+
+/// Entries that are looked at together.
+pub(crate) const PASS: usize = 32;
 
 const FLAG_OWN_RUN: u8 = 0x01;
 const FLAG_WITHDRAWN: u8 = 0x02;
@@ -40,6 +47,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    #[inline]
     const fn key_at(&self) -> usize {
         if self.expires {
             HEAD_LEN + TIMER_LEN
@@ -48,23 +56,21 @@ impl Head {
         }
     }
 
+    #[inline]
     const fn body_at(&self) -> usize {
         self.key_at() + self.key_len as usize
     }
 
+    #[inline]
     fn units(&self) -> u32 {
         Arena::units(self.body_at() + usize::from(self.body_len))
     }
 
-    fn encode(&self, out: &mut [u8]) {
-        let mut flags = 0;
-        flags |= if self.flags.own_run { FLAG_OWN_RUN } else { 0 };
-        flags |= if self.flags.withdrawn {
-            FLAG_WITHDRAWN
-        } else {
-            0
-        };
-        flags |= if self.expires { FLAG_EXPIRES } else { 0 };
+    #[inline]
+    fn encode(&self, out: &mut [u8; HEAD_LEN]) {
+        let flags = u8::from(self.flags.own_run) * FLAG_OWN_RUN
+            | u8::from(self.flags.withdrawn) * FLAG_WITHDRAWN
+            | u8::from(self.expires) * FLAG_EXPIRES;
         out[4..8].copy_from_slice(&self.changed.to_ne_bytes());
         out[8..10].copy_from_slice(&self.hop_count.to_ne_bytes());
         out[10..12].copy_from_slice(&self.body_len.to_ne_bytes());
@@ -74,6 +80,7 @@ impl Head {
         out[16..20].copy_from_slice(&self.seq.get().to_ne_bytes());
     }
 
+    #[inline]
     fn decode(block: &[u8; HEAD_LEN]) -> Self {
         let two = |at: usize| u16::from_ne_bytes([block[at], block[at + 1]]);
         let four = |at: usize| [block[at], block[at + 1], block[at + 2], block[at + 3]];
@@ -88,9 +95,14 @@ impl Head {
             },
             expires: block[13] & FLAG_EXPIRES != 0,
             origin: OriginIndex(two(14)),
-            seq: CsaSeq::new(i32::from_ne_bytes(four(16))).expect("stored from a valid sequence"),
+            seq: seq_of(i32::from_ne_bytes(four(16))),
         }
     }
+}
+
+#[inline]
+fn seq_of(stored: i32) -> CsaSeq {
+    CsaSeq::new(stored).unwrap_or(CsaSeq::FIRST) // Stored from a valid sequence.
 }
 
 /// An expiring entry's place in the timer wheel.
@@ -129,8 +141,7 @@ impl Blocks {
 
     #[inline]
     fn head_at(&self, address: u32) -> Head {
-        let octets = self.arena.octets(address, HEAD_LEN);
-        Head::decode(octets.try_into().expect("a head has that length"))
+        Head::decode(self.arena.array(address))
     }
 
     #[inline]
@@ -144,7 +155,26 @@ impl Blocks {
             hop_count,
             ..self.head_at(address)
         };
-        head.encode(self.arena.octets_mut(address, HEAD_LEN));
+        head.encode({
+            let head = self.arena.octets_mut(address, HEAD_LEN);
+            head.try_into().expect("it has that length")
+        });
+    }
+
+    /// Sequence of the entry, read alone.
+    #[inline]
+    pub(crate) fn seq(&self, id: EntryId) -> CsaSeq {
+        let word = self.arena.word(self.slots.address(id.0) + SEQ_UNIT);
+        seq_of(word.cast_signed())
+    }
+
+    /// The originator's number, and the key.
+    #[inline]
+    pub(crate) fn names(&self, id: EntryId) -> (OriginIndex, &[u8]) {
+        let address = self.slots.address(id.0);
+        let head = self.head_at(address);
+        let block = self.arena.octets(address, head.body_at());
+        (head.origin, &block[head.key_at()..])
     }
 
     /// Head, key and body.
@@ -159,29 +189,35 @@ impl Blocks {
 
     #[inline]
     pub(crate) fn key(&self, id: EntryId) -> &[u8] {
-        let address = self.slots.address(id.0);
-        let head = self.head_at(address);
-        &self.arena.octets(address, head.body_at())[head.key_at()..]
+        self.names(id).1
     }
 
     /// A new block for `head`, `key` and `body`; `None` when the arena's limit is reached.
     fn write(&mut self, head: &Head, deadline_nanos: u64, key: &[u8], body: &[u8]) -> Option<u32> {
         let address = self.arena.allocate(head.units())?;
-        self.rewrite(address, head, deadline_nanos, body);
-        let key_at = head.key_at();
-        self.arena.octets_mut(address, head.body_at())[key_at..].copy_from_slice(key);
+        let (key_at, key_end) = (head.key_at(), head.body_at());
+        self.rewrite(address, head, deadline_nanos, body)[key_at..key_end].copy_from_slice(key);
         Some(address)
     }
 
-    /// Writes everything but link and key.
-    fn rewrite(&mut self, address: u32, head: &Head, deadline_nanos: u64, body: &[u8]) {
+    /// Writes everything but link and key; returns the block.
+    #[inline]
+    fn rewrite(
+        &mut self,
+        address: u32,
+        head: &Head,
+        deadline_nanos: u64,
+        body: &[u8],
+    ) -> &mut [u8] {
         let block = self.arena.octets_mut(address, head.body_at() + body.len());
-        head.encode(block);
+        let fixed = block.first_chunk_mut();
+        head.encode(fixed.expect("a block begins with its head"));
         if head.expires {
             block[20..28].copy_from_slice(&deadline_nanos.to_ne_bytes());
             block[28..36].fill(0xFF); // Unarmed.
         }
         block[head.body_at()..].copy_from_slice(body);
+        block
     }
 
     /// Stores a new entry, not yet in the timer wheel.
@@ -230,6 +266,19 @@ impl Blocks {
         let units = self.head_at(address).units();
         self.arena.release(address, units);
         self.slots.release(id.0);
+    }
+
+    /// Reads the first cache lines of entries, so many at once that the reads overlap: what follows
+    /// finds them in the cache.
+    pub(crate) fn warm(&self, ids: impl Iterator<Item = EntryId>) {
+        let mut addresses = [0; PASS];
+        let mut len = 0;
+        for (address, id) in addresses.iter_mut().zip(ids) {
+            *address = self.slots.address(id.0);
+            len += 1;
+        }
+        let touched = addresses[..len].iter().map(|it| self.arena.touch(*it));
+        black_box(touched.fold(0, |all, it| all ^ it));
     }
 
     /// First node of the entry's pending list.

@@ -21,6 +21,8 @@ pub(crate) struct Origins {
     free: Vec<u16>,
     index: HashTable<u16>,
     len_max: usize,
+    /// Whom the last new entry was of: most often the next one is, too.
+    last: u16,
     /// Octets of all ids.
     id_bytes: usize,
 }
@@ -34,6 +36,7 @@ impl Origins {
             free: Vec::new(),
             index: HashTable::new(),
             len_max,
+            last: 0,
             id_bytes: 0,
         }
     }
@@ -61,7 +64,15 @@ impl Origins {
 
     /// One more entry of `id`; `None` when the table is full.
     pub(crate) fn acquire(&mut self, hasher: &KeyHasher, id: &[u8]) -> Option<OriginIndex> {
+        if let Some(last) = self.table.get_mut(usize::from(self.last))
+            && *last.id == *id
+            && last.entries > 0
+        {
+            last.entries += 1;
+            return Some(OriginIndex(self.last));
+        }
         if let Some(origin) = self.find(hasher, id) {
+            self.last = origin.0;
             self.table[usize::from(origin.0)].entries += 1;
             return Some(origin);
         }

@@ -6,7 +6,7 @@ const CHUNK_LEN: usize = 1 << CHUNK_BITS;
 /// Array of `T` in chunks of 4,096, addressed by number.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    chunks: Vec<Box<[T]>>,
+    chunks: Vec<Box<[T; CHUNK_LEN]>>,
     len: u32,
 }
 
@@ -27,8 +27,9 @@ impl<T: Copy + Default> Slab<T> {
     pub(crate) fn push(&mut self, value: T) -> u32 {
         let number = self.len;
         if number as usize >> CHUNK_BITS == self.chunks.len() {
-            self.chunks
-                .push(vec![T::default(); CHUNK_LEN].into_boxed_slice());
+            let chunk = vec![T::default(); CHUNK_LEN].into_boxed_slice();
+            let chunk = chunk.try_into().ok();
+            self.chunks.push(chunk.expect("it has the length"));
         }
         self.len += 1;
         *self.at_mut(number) = value;

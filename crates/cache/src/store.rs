@@ -1,10 +1,10 @@
 //! The store: entries of one shard and instance with everything that refers to them.
 
-use std::time::Duration;
+use std::hint::black_box;
 
 use scsp_wire::{CsaSeq, SUMMARY_LEN, SummaryFields, encode_record, encode_summary};
 
-use crate::blocks::{Blocks, Head};
+use crate::blocks::{Blocks, Head, PASS};
 use crate::expiry::Wheel;
 use crate::hash::KeyHasher;
 use crate::index::Index;
@@ -13,7 +13,11 @@ use crate::retransmit::{Acknowledged, PeerIndex, Queues};
 use crate::time::Time;
 
 /// Step of [`Entry::changed`], which takes four octets per entry.
-const CHANGED_STEP: Duration = Duration::from_millis(16);
+const CHANGED_STEP_NANOS: u64 = 16_000_000;
+
+/// Hashes that [`Store::warm`] looks at together: enough for all reads that a processor keeps under
+/// way, few enough that what was read is still there when it is used.
+pub const PASS_LEN: usize = PASS;
 
 /// Number of an entry: stays while the entry lives, is given to another one later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,7 +159,7 @@ pub struct Store {
     pub(crate) blocks: Blocks,
     hasher: KeyHasher,
     epoch: Time,
-    index: Index,
+    pub(crate) index: Index,
     origins: Origins,
     wheel: Wheel,
     queues: Queues,
@@ -198,8 +202,8 @@ impl Store {
     // D-15: the pair is compared octet for octet.
     pub fn find(&self, hash: u64, key: &[u8], originator: &[u8]) -> Option<EntryId> {
         self.index.find(hash, |id| {
-            let (head, stored, _) = self.blocks.parts(id);
-            stored == key && self.origins.id(head.origin) == originator
+            let (origin, stored) = self.blocks.names(id);
+            stored == key && self.origins.id(origin) == originator
         })
     }
 
@@ -209,6 +213,42 @@ impl Store {
         self.index
             .candidates(hash)
             .filter(move |id| self.blocks.key(*id) == key)
+    }
+
+    /// The look at the cache that many lookups take, all at once: first the index for every hash,
+    /// then the entries it shows, so that reads from memory overlap instead of waiting for each
+    /// other. It changes nothing and decides nothing; lookups afterwards are as right as before,
+    /// and find what they need in the processor's cache. Only the first [`PASS_LEN`] hashes count.
+    pub fn warm(&self, hashes: &[u64]) {
+        let hashes = &hashes[..hashes.len().min(PASS_LEN)];
+        let touched = hashes.iter().map(|hash| self.index.touch(*hash));
+        black_box(touched.fold(0, |all, it| all ^ it));
+        let shown = hashes.iter().filter_map(|hash| self.index.guess(*hash));
+        self.blocks.warm(shown);
+    }
+
+    /// Sequence of an entry: the same as that of its view.
+    #[inline]
+    pub fn seq(&self, id: EntryId) -> CsaSeq {
+        self.blocks.seq(id)
+    }
+
+    /// Body of an entry: the same as that of its view.
+    #[inline]
+    pub fn body(&self, id: EntryId) -> &[u8] {
+        self.blocks.parts(id).2
+    }
+
+    /// Flags of an entry: the same as those of its view.
+    #[inline]
+    pub fn flags(&self, id: EntryId) -> EntryFlags {
+        self.blocks.head(id).flags
+    }
+
+    /// Originator id of an entry: the same as that of its view.
+    #[inline]
+    pub fn originator(&self, id: EntryId) -> &[u8] {
+        self.origins.id(self.blocks.names(id).0)
     }
 
     /// View of an entry.
@@ -226,7 +266,7 @@ impl Store {
                 .blocks
                 .timer(id)
                 .map(|timer| Time::from_nanos(timer.deadline_nanos)),
-            changed: self.epoch.saturating_add(CHANGED_STEP * head.changed),
+            changed: self.changed_at(head.changed),
             flags: head.flags,
         }
     }
@@ -399,9 +439,16 @@ impl Store {
         }
     }
 
+    #[inline]
+    fn changed_at(&self, steps: u32) -> Time {
+        let since = u64::from(steps) * CHANGED_STEP_NANOS;
+        Time::from_nanos(self.epoch.as_nanos().saturating_add(since))
+    }
+
+    #[inline]
     fn changed_steps(&self, changed: Time) -> u32 {
-        let steps = changed.since(self.epoch).as_nanos() / CHANGED_STEP.as_nanos();
-        u32::try_from(steps).unwrap_or(u32::MAX)
+        let since = changed.as_nanos().saturating_sub(self.epoch.as_nanos());
+        u32::try_from(since / CHANGED_STEP_NANOS).unwrap_or(u32::MAX)
     }
 }
 

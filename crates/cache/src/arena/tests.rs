@@ -23,7 +23,7 @@ fn check(arena: &Arena, used: &BTreeMap<u32, u32>) {
     for (chunk, octets) in arena.chunks.iter().enumerate() {
         let start = u32::try_from(chunk).unwrap() << CHUNK_BITS;
         let (mut at, mut prev_free) = (start, false);
-        while !octets.is_empty() && at < start + CHUNK_UNITS {
+        while octets.is_some() && at < start + CHUNK_UNITS {
             let word = arena.word(at);
             assert_eq!(
                 word & PREV_FREE != 0,
@@ -47,7 +47,7 @@ fn check(arena: &Arena, used: &BTreeMap<u32, u32>) {
         }
         assert_eq!(
             at,
-            if octets.is_empty() {
+            if octets.is_none() {
                 start
             } else {
                 start + CHUNK_UNITS
