@@ -68,9 +68,10 @@ impl Head {
 
     #[inline]
     fn encode(&self, out: &mut [u8; HEAD_LEN]) {
-        let flags = u8::from(self.flags.own_run) * FLAG_OWN_RUN
-            | u8::from(self.flags.withdrawn) * FLAG_WITHDRAWN
-            | u8::from(self.expires) * FLAG_EXPIRES;
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let flags = flag(self.flags.own_run, FLAG_OWN_RUN)
+            | flag(self.flags.withdrawn, FLAG_WITHDRAWN)
+            | flag(self.expires, FLAG_EXPIRES);
         out[4..8].copy_from_slice(&self.changed.to_ne_bytes());
         out[8..10].copy_from_slice(&self.hop_count.to_ne_bytes());
         out[10..12].copy_from_slice(&self.body_len.to_ne_bytes());
@@ -269,8 +270,8 @@ impl Blocks {
     }
 
     /// Reads the first cache lines of entries, so many at once that the reads overlap: what follows
-    /// finds them in the cache.
-    pub(crate) fn warm(&self, ids: impl Iterator<Item = EntryId>) {
+    /// finds them in the cache. `touch` likewise reads what an entry's link refers to.
+    pub(crate) fn warm(&self, ids: impl Iterator<Item = EntryId>, touch: impl Fn(u32) -> u32) {
         let mut addresses = [0; PASS];
         let mut len = 0;
         for (address, id) in addresses.iter_mut().zip(ids) {
@@ -279,6 +280,10 @@ impl Blocks {
         }
         let touched = addresses[..len].iter().map(|it| self.arena.touch(*it));
         black_box(touched.fold(0, |all, it| all ^ it));
+        let linked = addresses[..len]
+            .iter()
+            .map(|it| touch(self.arena.link(*it)));
+        black_box(linked.fold(0, |all, it| all ^ it));
     }
 
     /// First node of the entry's pending list.

@@ -27,12 +27,19 @@ const fn spread(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn word(octets: &[u8]) -> u64 {
-    u64::from_le_bytes(octets.try_into().expect("callers cut eight octets"))
+/// The first and the last eight octets, if there are as many.
+#[inline]
+fn words(octets: &[u8]) -> Option<(u64, u64)> {
+    let (first, last) = (octets.first_chunk()?, octets.last_chunk()?);
+    Some((u64::from_le_bytes(*first), u64::from_le_bytes(*last)))
 }
 
-fn half(octets: &[u8]) -> u64 {
-    u32::from_le_bytes(octets.try_into().expect("callers cut four octets")).into()
+/// The same of four.
+#[inline]
+fn halves(octets: &[u8]) -> Option<(u64, u64)> {
+    let (first, last) = (octets.first_chunk()?, octets.last_chunk()?);
+    let half = |octets: &[u8; 4]| u64::from(u32::from_le_bytes(*octets));
+    Some((half(first), half(last)))
 }
 
 impl KeyHasher {
@@ -61,20 +68,23 @@ impl KeyHasher {
         let len = octets.len() as u64;
         let mut state = state ^ one;
         let mut rest = octets;
-        while rest.len() > 16 {
-            state = fold(word(&rest[..8]) ^ two, word(&rest[8..16]) ^ state);
-            rest = &rest[16..];
+        while rest.len() > 16
+            && let Some((block, after)) = rest.split_first_chunk::<16>()
+        {
+            let (low, high) = words(block).unwrap_or_default();
+            state = fold(low ^ two, high ^ state);
+            rest = after;
         }
-        let n = rest.len();
-        let (low, high) = match n {
-            8.. => (word(&rest[..8]), word(&rest[n - 8..])),
-            4.. => (half(&rest[..4]), half(&rest[n - 4..])),
-            1.. => {
-                let ends = u64::from(rest[0]) | u64::from(rest[n - 1]) << 8;
-                (ends, u64::from(rest[n / 2]))
-            }
-            0 => (0, 0),
-        };
+        let (low, high) = words(rest)
+            .or_else(|| halves(rest))
+            .unwrap_or_else(|| match rest {
+                [first, .., last] => {
+                    let ends = u64::from(*first) | u64::from(*last) << 8;
+                    (ends, u64::from(rest[rest.len() / 2]))
+                }
+                [only] => (u64::from(*only) | u64::from(*only) << 8, u64::from(*only)),
+                [] => (0, 0),
+            });
         state = fold(low ^ two, high ^ state);
         fold(state ^ three, len ^ one)
     }

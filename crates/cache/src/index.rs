@@ -27,7 +27,8 @@ const CHUNK_PAGES: usize = 16;
 /// Bits of a hash that the directory sees.
 const PLACE_BITS: u32 = 32;
 const BUCKET_SHIFT: u32 = 32;
-const TAG_SHIFT: u32 = 40;
+/// Above the bucket's bits, below those that pick the shard.
+const TAG_OCTET: usize = 5;
 /// The directory has at most so many places for each page. What is crowded beyond, since many
 /// entries have the same key, is in pages that are chained.
 const PLACES_PER_PAGE_MAX: usize = 8;
@@ -62,11 +63,12 @@ impl Bucket {
     fn matches(&self, tag: u8) -> Matches {
         const LOW: u64 = 0x0101_0101_0101_0101;
         const MOST: u64 = 0x7F7F_7F7F_7F7F_7F7F;
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.tags;
+        let first = self.tags.first_chunk().copied().unwrap_or_default();
+        let last = self.tags.last_chunk().copied().unwrap_or_default();
         let splat = LOW * u64::from(tag);
         let zeros = |word: u64| !((word & MOST).wrapping_add(MOST) | word | MOST);
-        let first = zeros(u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ splat);
-        let last = zeros(u64::from(u32::from_le_bytes([i, j, k, l])) ^ (splat & 0xFFFF_FFFF));
+        let first = zeros(u64::from_le_bytes(first) ^ splat);
+        let last = zeros(u64::from(u32::from_le_bytes(last)) ^ (splat & 0xFFFF_FFFF));
         Matches {
             first,
             last: last & 0x8080_8080,
@@ -138,7 +140,7 @@ const fn home(hash: u64) -> usize {
 
 #[inline]
 const fn tag(hash: u64) -> u8 {
-    let tag = (hash >> TAG_SHIFT) as u8;
+    let tag = hash.to_le_bytes()[TAG_OCTET];
     if tag == 0 { 1 } else { tag }
 }
 
@@ -191,7 +193,13 @@ impl Index {
         hash: u64,
         mut is_it: impl FnMut(EntryId) -> bool,
     ) -> Option<EntryId> {
-        self.candidates(hash).find(|id| is_it(*id))
+        let mut candidates = self.candidates(hash);
+        loop {
+            let id = candidates.next()?;
+            if is_it(id) {
+                return Some(id);
+            }
+        }
     }
 
     /// Candidates for the key of `hash`: the caller compares.
@@ -311,6 +319,8 @@ impl Index {
             self.directory = self.directory.iter().flat_map(|it| [*it, *it]).collect();
             self.depth += 1;
         }
+        // Then all find room in the two, whichever they fall to.
+        let is_single = self.states[first as usize].next == NIL;
         let mut moving = std::mem::take(&mut self.moving);
         moving.clear();
         let mut page = first;
@@ -334,10 +344,19 @@ impl Index {
         let start = at & !(run - 1);
         self.directory[start + run / 2..start + run].fill(second);
         for ids in moving.chunks(PASS) {
-            blocks.warm(ids.iter().map(|id| EntryId(*id)));
+            blocks.warm(ids.iter().map(|id| EntryId(*id)), |_| 0);
             for id in ids {
                 let hash = hasher.hash(blocks.key(EntryId(*id)));
-                let page = self.page_with_room(hasher, blocks, hash);
+                let page = if is_single {
+                    let bit = PLACE_BITS - 1 - u32::from(depth);
+                    if place(hash) >> bit & 1 == 0 {
+                        first
+                    } else {
+                        second
+                    }
+                } else {
+                    self.page_with_room(hasher, blocks, hash)
+                };
                 self.put(page, hash, *id);
             }
         }

@@ -36,7 +36,5 @@ pub use hash::KeyHasher;
 pub use origin::OriginIndex;
 pub use request::RequestList;
 pub use retransmit::{Acknowledged, PeerIndex};
-pub use store::{
-    Entry, EntryFlags, EntryId, NewEntry, PASS_LEN, Stats, Store, StoreFull, Update,
-};
+pub use store::{Entry, EntryFlags, EntryId, NewEntry, PASS_LEN, Stats, Store, StoreFull, Update};
 pub use time::Time;

@@ -41,6 +41,8 @@ pub struct Acknowledged {
     pub sent_at: Option<Time>,
     /// How often it was resent.
     pub retries: u8,
+    /// Octets of the record when it was sent.
+    pub octets: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,6 +231,15 @@ impl Queues {
         self.nodes.bytes()
     }
 
+    /// Reads the node of a link; the value means nothing.
+    #[inline]
+    pub(crate) fn touch(&self, link: u32) -> u32 {
+        if link == NIL {
+            return 0;
+        }
+        self.nodes.at(link).prev
+    }
+
     fn queue(&self, peer: PeerIndex) -> &Queue {
         &self.peers[usize::from(peer.0)]
     }
@@ -345,6 +356,7 @@ impl Queues {
             node.solicited &= solicited;
             node.retries = 0;
             node.sent_at = NEVER;
+            node.wire_len = 0;
             number
         } else {
             self.add(blocks, entry, peer, solicited)
@@ -481,6 +493,7 @@ impl Queues {
         Some(Acknowledged {
             sent_at: (node.sent_at != NEVER).then_some(node.sent_at),
             retries: node.retries,
+            octets: usize::from(node.wire_len),
         })
     }
 

@@ -19,6 +19,10 @@ const CHANGED_STEP_NANOS: u64 = 16_000_000;
 /// way, few enough that what was read is still there when it is used.
 pub const PASS_LEN: usize = PASS;
 
+/// Entries from which on looking ahead costs less than waiting: fewer, with their index, fit a cache of
+/// two MiB.
+const LARGE_LEN_MIN: usize = 1 << 14;
+
 /// Number of an entry: stays while the entry lives, is given to another one later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId(pub u32);
@@ -116,6 +120,16 @@ impl Entry<'_> {
     }
 }
 
+/// Whether two names are the same; those of the usual lengths take no call.
+#[inline]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    match (a.len(), b.len()) {
+        (4, 4) => a.first_chunk::<4>() == b.first_chunk::<4>(),
+        (8, 8) => a.first_chunk::<8>() == b.first_chunk::<8>(),
+        _ => a == b,
+    }
+}
+
 /// A limit of the store is reached; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreFull {
@@ -203,7 +217,7 @@ impl Store {
     pub fn find(&self, hash: u64, key: &[u8], originator: &[u8]) -> Option<EntryId> {
         self.index.find(hash, |id| {
             let (origin, stored) = self.blocks.names(id);
-            stored == key && self.origins.id(origin) == originator
+            is_same(stored, key) && is_same(self.origins.id(origin), originator)
         })
     }
 
@@ -212,19 +226,32 @@ impl Store {
     pub fn instances(&self, hash: u64, key: &[u8]) -> impl Iterator<Item = EntryId> {
         self.index
             .candidates(hash)
-            .filter(move |id| self.blocks.key(*id) == key)
+            .filter(move |id| is_same(self.blocks.key(*id), key))
     }
 
     /// The look at the cache that many lookups take, all at once: first the index for every hash,
     /// then the entries it shows, so that reads from memory overlap instead of waiting for each
     /// other. It changes nothing and decides nothing; lookups afterwards are as right as before,
     /// and find what they need in the processor's cache. Only the first [`PASS_LEN`] hashes count.
+    #[inline]
     pub fn warm(&self, hashes: &[u64]) {
+        if self.is_large() {
+            self.warm_all(hashes);
+        }
+    }
+
+    /// Whether the processor's own cache is too small for all of it.
+    #[inline]
+    pub const fn is_large(&self) -> bool {
+        self.len() >= LARGE_LEN_MIN
+    }
+
+    fn warm_all(&self, hashes: &[u64]) {
         let hashes = &hashes[..hashes.len().min(PASS_LEN)];
         let touched = hashes.iter().map(|hash| self.index.touch(*hash));
         black_box(touched.fold(0, |all, it| all ^ it));
         let shown = hashes.iter().filter_map(|hash| self.index.guess(*hash));
-        self.blocks.warm(shown);
+        self.blocks.warm(shown, |link| self.queues.touch(link));
     }
 
     /// Sequence of an entry: the same as that of its view.
@@ -269,6 +296,13 @@ impl Store {
             changed: self.changed_at(head.changed),
             flags: head.flags,
         }
+    }
+
+    /// Octets of the stand-alone summary on the wire.
+    #[inline]
+    pub fn summary_len(&self, id: EntryId) -> usize {
+        let (origin, key) = self.blocks.names(id);
+        SUMMARY_LEN + key.len() + self.origins.id(origin).len()
     }
 
     /// Octets of the whole record on the wire.

@@ -40,6 +40,8 @@ use crate::snapshot::{AGE_MAX, Memory};
 use crate::{Now, Time};
 
 pub use crate::doorkeeper::{Drop, PacketCounters};
+pub use scsp_cache::PASS_LEN;
+
 pub use kv::{Condition, KvValue, Life};
 pub use originate::Refusal;
 pub use outcome::Outcome;
@@ -127,6 +129,8 @@ struct Instance {
     /// How old the last flooded record was when it came, until the caller takes it.
     propagated_after: Option<Duration>,
     counters: InstanceCounters,
+    /// Octets that key and body of an own record may have together (D-14).
+    own_record_room: usize,
 }
 
 /// The `Shard` core.
@@ -177,6 +181,7 @@ impl Shard {
                 acknowledged_after: None,
                 propagated_after: None,
                 counters: InstanceCounters::default(),
+                own_record_room: originate::own_record_room(&setup, instance),
             })
             .collect();
         let mut peers: Vec<Peer> = setup

@@ -39,7 +39,7 @@ pub use layout::{
 pub use message::{Ca, CaFlags, CsuReply, CsuRequest, Csus, Hello, Message, Receivers};
 pub use packet::{Envelope, MessageType};
 pub use record::{
-    Record, RecordWalk, Records, Summaries, Summary, SummaryFields, SummaryWalk, encode_record,
-    encode_summary, record_len, set_hop_count, summary_len,
+    Keys, Record, RecordWalk, Records, Summaries, Summary, SummaryFields, SummaryWalk,
+    encode_record, encode_summary, record_len, set_hop_count, summary_len,
 };
 pub use vendor::{Item, ItemKind, Items, OWN_VENDOR, VendorError, items_len};

@@ -169,6 +169,14 @@ macro_rules! iterators {
                 $Walk { rest: bytes }
             }
 
+            /// Their cache keys, read without anything else of them.
+            #[inline]
+            pub const fn keys(&self) -> Keys<'a> {
+                Keys {
+                    rest: self.walk.rest,
+                }
+            }
+
             /// The octets not yet iterated over.
             #[inline]
             pub const fn wire(&self) -> &'a [u8] {
@@ -203,6 +211,13 @@ macro_rules! iterators {
         }
 
         impl<'a> $Walk<'a> {
+            /// Their cache keys, read without anything else of them: a malformed one of the octets
+            /// not yet walked over gives any key.
+            #[inline]
+            pub const fn keys(&self) -> Keys<'a> {
+                Keys { rest: self.rest }
+            }
+
             /// The octets not yet walked over: empty at the end unless something was malformed.
             #[inline]
             pub const fn wire(&self) -> &'a [u8] {
@@ -224,6 +239,28 @@ macro_rules! iterators {
         impl FusedIterator for $Walk<'_> {}
     };
 }
+
+/// Cache keys of packed records or summaries; stops where there cannot be another one.
+#[derive(Clone, Debug)]
+pub struct Keys<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Keys<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (header, _) = SummaryHeader::ref_from_prefix(self.rest).ok()?;
+        let key_end = SUMMARY_LEN + usize::from(header.key_len);
+        let len = usize::from(header.record_len.get()).max(SUMMARY_LEN);
+        let key = self.rest.get(SUMMARY_LEN..key_end)?;
+        self.rest = self.rest.get(len..)?;
+        Some(key)
+    }
+}
+
+impl FusedIterator for Keys<'_> {}
 
 iterators!(Records, RecordWalk, Record, "CSA records");
 iterators!(Summaries, SummaryWalk, Summary, "stand-alone summaries");

@@ -11,7 +11,9 @@ fn every_entry_is_found_while_pages_split() {
     let (mut store, mut held) = (Store::new(5), BTreeMap::<u32, EntryId>::new());
     let mut state = 1_u64;
     for step in 0..120_000_u32 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let n = u32::try_from(state >> 40).unwrap() % 40_000;
         let key = n.to_be_bytes();
         let hash = store.hash(&key);
@@ -98,5 +100,8 @@ fn stretched_hashes_fill_the_directory() {
     let places: Vec<u64> = (0..4096).map(|n| place(n << 20)).collect();
     assert!(places.is_sorted_by(|a, b| a < b));
     let (wide, narrow) = (places[1] - places[0], places[4095] - places[4094]);
-    assert!((19 * narrow..22 * narrow).contains(&(10 * wide)), "{wide} {narrow}");
+    assert!(
+        (19 * narrow..22 * narrow).contains(&(10 * wide)),
+        "{wide} {narrow}"
+    );
 }

@@ -11,20 +11,20 @@ use super::align::SUMMARY_HOP_COUNT;
 
 impl Shard {
     /// `dcs` holds the entry: it leaves the retransmit queue. Where that was the last one to
-    /// acknowledge a purge, the entry is gone afterwards.
-    pub(super) fn dequeue(&mut self, now: Now, dcs: DcsIndex, id: EntryId) {
+    /// acknowledge a purge, the entry is gone afterwards. Whether it was there.
+    pub(super) fn dequeue(&mut self, now: Now, dcs: DcsIndex, id: EntryId) -> bool {
         let peer = &mut self.peers[dcs.index()];
         let instance = &mut self.instances[peer.instance.index()];
-        let octets = instance.store.entry(id).wire_len();
         let Some(done) = instance.store.acknowledge(id, peer.queue) else {
-            return;
+            return false;
         };
         if let Some(sent_at) = done.sent_at {
-            peer.window.acknowledged(octets);
+            peer.window.acknowledged(done.octets);
             instance.acknowledged_after = Some(now.time.since(sent_at));
         }
         let at = peer.instance;
         self.purge_acknowledged(now, at, id);
+        true
     }
 
     /// One summary of a CSU Reply (CSU-08, D-16).
@@ -47,14 +47,14 @@ impl Shard {
         let Some(id) = instance.store.find(hash, summary.key, summary.originator) else {
             return;
         };
-        let seq = instance.store.entry(id).seq;
-        let queued = instance.store.is_queued(id, peer.queue);
-        if summary.seq == seq && queued {
-            instance.counters.acknowledged += 1;
-            self.dequeue(now, dcs, id);
+        let seq = instance.store.seq(id);
+        if summary.seq == seq {
+            let at = peer.instance;
+            let queued = self.dequeue(now, dcs, id);
+            self.instances[at.index()].counters.acknowledged += u64::from(queued);
         } else if summary.seq > seq && !instance.purges.is_copy(now, summary, Some(seq)) {
             // Where it cannot be asked for now, the record brings the same reply once more.
-            if self.want(dcs, hash, summary) && queued {
+            if self.want(dcs, hash, summary) {
                 self.dequeue(now, dcs, id);
             }
         }
@@ -68,7 +68,7 @@ impl Shard {
         let peer = &mut self.peers[dcs.index()];
         let instance = &mut self.instances[peer.instance.index()];
         let found = instance.store.find(hash, summary.key, summary.originator);
-        let is_held = found.is_some_and(|id| instance.store.entry(id).seq >= summary.seq);
+        let is_held = found.is_some_and(|id| instance.store.seq(id) >= summary.seq);
         if let Some(id) = found
             && !instance.store.is_queued(id, peer.queue)
         {
@@ -105,7 +105,7 @@ impl Shard {
     pub(super) fn acknowledge_held(&mut self, dcs: DcsIndex, id: EntryId) {
         let peer = &mut self.peers[dcs.index()];
         let store = &self.instances[peer.instance.index()].store;
-        let len = store.entry(id).summary_len();
+        let len = store.summary_len(id);
         peer.acks.push_with(len, |out| {
             store.encode_summary(id, SUMMARY_HOP_COUNT, false, out);
         });
@@ -127,7 +127,7 @@ impl Shard {
         let peer = &self.peers[dcs.index()];
         let store = &mut self.instances[peer.instance.index()].store;
         let found = store.find(hash, summary.key, summary.originator);
-        let Some(id) = found.filter(|id| store.entry(*id).seq < summary.seq) else {
+        let Some(id) = found.filter(|id| store.seq(*id) < summary.seq) else {
             return;
         };
         // With the hops that it would have if it had been asked for (D-06): the originator that is to

@@ -1,7 +1,7 @@
 //! A shard's part of cache alignment (RFC 2334 2.2.2): summarizing what it holds, comparing what
 //! the neighbour holds.
 
-use scsp_cache::EntryId;
+use scsp_cache::{EntryId, PASS_LEN};
 use scsp_wire::{CsaSeq, MessageType, ServerId, Summaries, Summary, overhead};
 
 use crate::Now;
@@ -72,7 +72,7 @@ impl Shard {
         let largest = setup.datagram_limit;
         let mut ahead = *cursor;
         while let Some(id) = store.cursor_next(&mut ahead) {
-            let len = store.entry(id).summary_len();
+            let len = store.summary_len(id);
             if around + len > largest {
                 counters.unsendable += 1; // D-14: nothing on this link can carry it.
                 *cursor = ahead;
@@ -108,9 +108,11 @@ impl Shard {
         let at = peer.instance;
         let instance = &self.instances[at.index()];
         let blind = instance.blind && !peer.met;
-        let mut rest = bytes;
-        while let Ok((summary, after)) = Summary::split_first(rest) {
-            rest = after;
+        let mut keys = Summaries::over(bytes).keys();
+        for (n, summary) in Summaries::over(bytes).enumerate() {
+            if n % PASS_LEN == 0 {
+                instance.look_ahead(&self.hasher, &mut keys);
+            }
             let hash = self.hasher.hash(summary.key);
             if instance.is_news(now, hash, &summary) {
                 peer.require(&summary, limited && !instance.is_known(hash, summary.key));
@@ -195,7 +197,7 @@ impl Instance {
     /// The purge itself is none when it is over.
     pub(super) fn is_news(&self, now: Now, hash: u64, summary: &Summary<'_>) -> bool {
         let found = self.store.find(hash, summary.key, summary.originator);
-        let held = found.map(|id| self.store.entry(id).seq);
+        let held = found.map(|id| self.store.seq(id));
         match (found, held) {
             (Some(id), Some(CsaSeq::PURGE)) => {
                 self.purges.next_seq(id).is_none() && summary.seq != CsaSeq::PURGE

@@ -43,7 +43,7 @@ impl Shard {
             store, counters, ..
         } = &mut self.instances[at.index()];
         // Whoever forgets a purge has seen all of its own neighbours acknowledge it (CSU-19).
-        let is_purge = |store: &Store| store.entry(id).seq == CsaSeq::PURGE;
+        let is_purge = |store: &Store| store.seq(id) == CsaSeq::PURGE;
         let teller = from.filter(|from| from.broadcast && !is_purge(store));
         for (dcs, peer) in (0..).map(DcsIndex).zip(&self.peers) {
             if peer.instance != at || from.is_some_and(|from| from.dcs == dcs) {

@@ -44,20 +44,6 @@ pub enum Condition {
     Present,
 }
 
-/// The instance that decides what clients read (K-01).
-#[derive(Clone, Copy, Debug)]
-struct Winner {
-    id: EntryId,
-    withdrawn: bool,
-    expires: Option<Time>,
-}
-
-impl Winner {
-    fn is_live(&self, now: Now) -> bool {
-        !self.withdrawn && self.expires.is_none_or(|expires| now.time < expires)
-    }
-}
-
 impl Shard {
     /// Hash of a key in this shard's stores.
     pub fn hash(&self, key: &[u8]) -> u64 {
@@ -78,7 +64,9 @@ impl Shard {
     fn value(&self, now: Now, at: InstanceIndex, key: &[u8]) -> Option<KvValue<'_>> {
         let instance = &self.instances[at.index()];
         let winner = instance.winner(self.hasher.hash(key), key)?;
-        winner.is_live(now).then(|| instance.kv_value(winner.id))
+        instance
+            .is_live(now, winner)
+            .then(|| instance.kv_value(winner))
     }
 
     /// Writes a value; whether the condition held.
@@ -100,7 +88,8 @@ impl Shard {
                 max,
             });
         }
-        let current = self.value(now, at, key);
+        let matters = condition != Condition::Always || life == Life::Keep;
+        let current = matters.then(|| self.value(now, at, key)).flatten();
         let holds = match condition {
             Condition::Always => true,
             Condition::Absent => current.is_none(),
@@ -192,7 +181,7 @@ impl Shard {
             position = next;
             let entry = instance.store.entry(id);
             let winner = instance.winner(self.hasher.hash(entry.key), entry.key);
-            if winner.is_some_and(|winner| winner.id == id && winner.is_live(now)) {
+            if winner == Some(id) && instance.is_live(now, id) {
                 found(entry.key);
             }
         }
@@ -250,22 +239,28 @@ impl Shard {
 }
 
 impl Instance {
-    fn winner(&self, hash: u64, key: &[u8]) -> Option<Winner> {
-        let ranked = self.store.instances(hash, key).map(|id| {
-            let entry = self.store.entry(id);
-            let (withdrawn, expires) = (entry.flags.withdrawn, entry.expires);
-            (
-                (stamp_of(entry.body), entry.originator),
-                Winner {
-                    id,
-                    withdrawn,
-                    expires,
-                },
-            )
-        });
-        ranked
-            .max_by(|(a, _), (b, _)| a.cmp(b))
-            .map(|(_, winner)| winner)
+    /// The instance that decides what clients read (K-01).
+    fn winner(&self, hash: u64, key: &[u8]) -> Option<EntryId> {
+        self.standing(hash, key).map(|standing| standing.winner)
+    }
+
+    fn standing(&self, hash: u64, key: &[u8]) -> Option<Standing> {
+        let mut instances = self.store.instances(hash, key);
+        let mut winner = instances.next()?;
+        let mut alone = true;
+        for other in instances {
+            let rank = |id| (stamp_of(self.store.body(id)), self.store.originator(id));
+            alone = false;
+            if rank(other) > rank(winner) {
+                winner = other;
+            }
+        }
+        Some(Standing { winner, alone })
+    }
+
+    fn is_live(&self, now: Now, id: EntryId) -> bool {
+        let entry = self.store.entry(id);
+        !entry.flags.withdrawn && entry.expires.is_none_or(|expires| now.time < expires)
     }
 
     fn kv_value(&self, id: EntryId) -> KvValue<'_> {
@@ -282,7 +277,7 @@ impl Instance {
         match profile {
             Profile::Kv => self
                 .winner(hash, key)
-                .is_some_and(|winner| !winner.withdrawn),
+                .is_some_and(|winner| !self.store.flags(winner).withdrawn),
             Profile::Nhrp | Profile::Opaque => false,
         }
     }
@@ -290,12 +285,48 @@ impl Instance {
     /// Keeps the number of live keys after a change of `key`; `before` is what
     /// [`counts`](Self::counts) said before it.
     pub(super) fn recount(&mut self, before: bool, profile: Profile, hash: u64, key: &[u8]) {
-        match (before, self.counts(profile, hash, key)) {
+        self.tally(before, self.counts(profile, hash, key));
+    }
+
+    fn tally(&mut self, before: bool, after: bool) {
+        match (before, after) {
             (false, true) => self.live_keys += 1,
             (true, false) => self.live_keys -= 1,
             (false, false) | (true, true) => {}
         }
     }
+
+    /// Stores with `put` what is `withdrawn` or not, in place of `found` if there is one, and keeps
+    /// the number of live keys. Most keys have one instance, which is looked for only once.
+    pub(super) fn put_counted<E>(
+        &mut self,
+        profile: Profile,
+        (hash, key): (u64, &[u8]),
+        (found, withdrawn): (Option<EntryId>, bool),
+        put: impl FnOnce(&mut Self) -> Result<EntryId, E>,
+    ) -> Result<EntryId, E> {
+        if profile != Profile::Kv {
+            return put(self);
+        }
+        let standing = self.standing(hash, key);
+        let before = standing.is_some_and(|it| !self.store.flags(it.winner).withdrawn);
+        let id = put(self)?;
+        let after = match standing {
+            None => !withdrawn,
+            Some(it) if it.alone && found == Some(it.winner) => !withdrawn,
+            Some(_) => self.counts(profile, hash, key),
+        };
+        self.tally(before, after);
+        Ok(id)
+    }
+}
+
+/// How the instances of a key stand to each other.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    winner: EntryId,
+    /// There is no other one.
+    alone: bool,
 }
 
 pub(super) fn stamp_of(body: &[u8]) -> Stamp {

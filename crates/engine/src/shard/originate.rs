@@ -5,7 +5,7 @@ use scsp_profile::{Facts, KvBody, KvKind, Profile, Stamp};
 use scsp_wire::{CsaSeq, MessageType, SUMMARY_LEN, overhead};
 
 use crate::Now;
-use crate::setup::InstanceIndex;
+use crate::setup::{InstanceIndex, Setup};
 
 use super::Shard;
 use super::expire::expiry;
@@ -15,6 +15,18 @@ use super::transmit::DATAGRAM_LEN_MAX;
 pub(crate) const EXTENSIONS_LEN_MAX: usize = 64;
 /// Octets allowed for a neighbour's id around the largest record.
 const DCSID_LEN_ALLOWED: usize = 16;
+
+/// Octets that key and body of an own record of `at` may have together.
+pub(super) fn own_record_room(setup: &Setup, at: InstanceIndex) -> usize {
+    let lsid = setup.lsid.as_bytes().len();
+    let around = overhead(MessageType::CsuRequest, lsid, lsid.max(DCSID_LEN_ALLOWED));
+    let limits = setup.dcs_of(at);
+    let limits = limits.map(|dcs| setup.dcs[dcs.index()].datagram_limit);
+    let largest = limits.chain([DATAGRAM_LEN_MAX]).min();
+    largest
+        .unwrap_or_default()
+        .saturating_sub(around + EXTENSIONS_LEN_MAX + SUMMARY_LEN + lsid)
+}
 
 /// Why a client's operation was refused. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -132,14 +144,8 @@ impl Shard {
     /// Octets a body may have under a key of `key_len` octets, for every neighbour of `at` to be
     /// reached over its link (D-14); at most that of the largest datagram over IP.
     pub fn body_len_max(&self, at: InstanceIndex, key_len: usize) -> usize {
-        let lsid = self.setup.lsid.as_bytes().len();
-        let around = overhead(MessageType::CsuRequest, lsid, lsid.max(DCSID_LEN_ALLOWED));
-        let limits = self.setup.dcs_of(at);
-        let limits = limits.map(|dcs| self.setup.dcs[dcs.index()].datagram_limit);
-        let largest = limits.chain([DATAGRAM_LEN_MAX]).min();
-        largest
-            .unwrap_or_default()
-            .saturating_sub(around + EXTENSIONS_LEN_MAX + SUMMARY_LEN + key_len + lsid)
+        let room = self.instances[at.index()].own_record_room;
+        room.saturating_sub(key_len)
     }
 
     /// Creates or changes this server's own entry and floods it (CSU-02, CSU-18).
@@ -181,8 +187,8 @@ impl Shard {
         let instance = &self.instances[at.index()];
         let increment = self.setup.instances[at.index()].restart_increment;
         let held = found.map(|id| {
-            let entry = instance.store.entry(id);
-            (entry.seq, entry.flags.own_run)
+            let own_run = instance.store.flags(id).own_run;
+            (instance.store.seq(id), own_run)
         });
         let purging = held.is_some_and(|(seq, _)| seq == CsaSeq::PURGE);
         if let Some(given) = chosen {
@@ -252,7 +258,7 @@ impl Shard {
         };
         let room = self.room();
         let instance = &mut self.instances[at.index()];
-        let before = found.map(|id| instance.store.entry(id).seq);
+        let before = found.map(|id| instance.store.seq(id));
         let names = (what.key, self.setup.lsid.as_bytes());
         let id = instance
             .put(setup.profile, hash, names, found, &update, room)

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use scsp_cache::{EntryFlags, EntryId, Update};
+use scsp_cache::{EntryFlags, EntryId, KeyHasher, PASS_LEN, Update};
 use scsp_profile::{BodyError, Facts, Profile, Stamp};
-use scsp_wire::{CsaSeq, Envelope, Message as Packet, Record, is_broadcast};
+use scsp_wire::{CsaSeq, Envelope, Keys, Message as Packet, Record, Records, is_broadcast};
 
 use crate::Now;
 use crate::message::{BatchKind, Epoch, ToControl, ToShard};
-use crate::setup::{DcsIndex, ShardIndex};
+use crate::setup::{DcsIndex, InstanceIndex, ShardIndex};
 
 use super::expire::expiry;
 use super::flood::Source;
 use super::outcome::Outcome;
 use super::peer::Gate;
 use super::transmit::SOLICITED_HOP_COUNT;
-use super::{Drop, Message, Shard, shard_of};
+use super::{Drop, Instance, Message, Shard, shard_of};
 
 /// How a record came.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +118,11 @@ impl Shard {
                 } else {
                     BatchKind::Broadcast
                 };
-                for record in request.records() {
+                let mut keys = request.records().keys();
+                for (n, record) in request.records().enumerate() {
+                    if n % PASS_LEN == 0 {
+                        self.look_ahead(dcs, &mut keys);
+                    }
                     let summary = &record.summary;
                     let came = Came::now(!addressed);
                     self.sort(dcs, kind, summary.key, record.wire, |shard, hash| {
@@ -128,7 +132,11 @@ impl Shard {
                 self.solicit_if_answered(now, dcs);
             }
             Packet::CsuReply(reply) => {
-                for summary in reply.summaries() {
+                let mut keys = reply.summaries().keys();
+                for (n, summary) in reply.summaries().enumerate() {
+                    if n % PASS_LEN == 0 {
+                        self.look_ahead(dcs, &mut keys);
+                    }
                     self.sort(
                         dcs,
                         BatchKind::Reply,
@@ -141,7 +149,11 @@ impl Shard {
                 }
             }
             Packet::Csus(solicit) => {
-                for summary in solicit.summaries() {
+                let mut keys = solicit.summaries().keys();
+                for (n, summary) in solicit.summaries().enumerate() {
+                    if n % PASS_LEN == 0 {
+                        self.look_ahead(dcs, &mut keys);
+                    }
                     self.sort(
                         dcs,
                         BatchKind::Solicit,
@@ -171,6 +183,17 @@ impl Shard {
             return Err(Drop::SenderId);
         }
         Ok(())
+    }
+
+    fn look_ahead(&self, dcs: DcsIndex, keys: &mut Keys<'_>) {
+        self.expect(self.peers[dcs.index()].instance, keys);
+    }
+
+    /// The next [`PASS_LEN`] of `keys`, or as many as there are, are about to be read or written: what
+    /// is held of them is looked at together, so that reads from memory overlap. It changes nothing;
+    /// worth while for two or more.
+    pub fn expect<'a>(&self, at: InstanceIndex, keys: &mut impl Iterator<Item = &'a [u8]>) {
+        self.instances[at.index()].look_ahead(&self.hasher, keys);
     }
 
     /// Handles a record here, or lays it aside for the shard that owns it.
@@ -224,9 +247,11 @@ impl Shard {
         bytes: &[u8],
         waited: Duration,
     ) {
-        let mut rest = bytes;
-        while let Ok((record, after)) = Record::split_first(rest) {
-            rest = after;
+        let mut keys = Records::over(bytes).keys();
+        for (n, record) in Records::over(bytes).enumerate() {
+            if n % PASS_LEN == 0 {
+                self.look_ahead(dcs, &mut keys);
+            }
             let hash = self.hasher.hash(record.summary.key);
             match kind {
                 BatchKind::Request | BatchKind::Broadcast => {
@@ -312,7 +337,7 @@ impl Shard {
         let instance = &mut self.instances[peer.instance.index()];
         instance.clock.merge(facts.stamp); // K-05
         arrival.found = instance.store.find(hash, summary.key, summary.originator);
-        let held = arrival.found.map(|id| (id, instance.store.entry(id).seq));
+        let held = arrival.found.map(|id| (id, instance.store.seq(id)));
         let copy = instance
             .purges
             .is_copy(now, summary, held.map(|(_, seq)| seq));
@@ -415,6 +440,29 @@ impl Shard {
             self.purge_taken(now, at, id);
         }
         Outcome::Newer
+    }
+}
+
+impl Instance {
+    /// Has the store look at the next keys of a packet together, [`PASS_LEN`] at most. What comes of
+    /// each record is judged afterwards, one by one, so that each sees what those before it did.
+    pub(super) fn look_ahead<'a>(
+        &self,
+        hasher: &KeyHasher,
+        keys: &mut impl Iterator<Item = &'a [u8]>,
+    ) {
+        if !self.store.is_large() {
+            return;
+        }
+        let mut hashes = [0; PASS_LEN];
+        let mut len = 0;
+        for (hash, key) in hashes.iter_mut().zip(keys) {
+            *hash = hasher.hash(key);
+            len += 1;
+        }
+        if len > 1 {
+            self.store.warm(&hashes[..len]);
+        }
     }
 }
 

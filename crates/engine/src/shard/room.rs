@@ -62,11 +62,11 @@ impl Instance {
         if room < usize::MAX && !self.fits(hash, key, found, update, room) {
             return Err(StoreFull::Limit);
         }
-        let before = self.counts(profile, hash, key);
-        let id = if let Some(id) = found {
-            self.store.update(id, update)?;
-            id
-        } else {
+        let what = (found, update.flags.withdrawn);
+        self.put_counted(profile, (hash, key), what, |instance| {
+            if let Some(id) = found {
+                return instance.store.update(id, update).map(|()| id);
+            }
             let Update {
                 seq,
                 hop_count,
@@ -85,9 +85,7 @@ impl Instance {
                 changed,
                 flags,
             };
-            self.store.insert(hash, &new)?
-        };
-        self.recount(before, profile, hash, key);
-        Ok(id)
+            instance.store.insert(hash, &new)
+        })
     }
 }

@@ -260,11 +260,10 @@ impl Encoder<'_> {
                 encode_record(record, &fields, purge);
             });
         }
-        let (len, body_len, expires) = (entry.wire_len(), entry.body.len(), entry.expires);
-        builder.push_with(len, |record| {
-            store.encode_record(id, hop_count, record);
-            if let Some(expires) = expires {
-                let body = record.len() - body_len;
+        builder.push_with(entry.wire_len(), |record| {
+            encode_record(record, &entry.summary(hop_count), entry.body);
+            if let Some(expires) = entry.expires {
+                let body = record.len() - entry.body.len();
                 let left = expires.since(self.now.time);
                 self.profile.set_remaining(&mut record[body..], left);
             }
