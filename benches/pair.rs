@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scsp_engine::message::Epoch;
-use scsp_engine::shard::{Condition, DATAGRAM_LEN_MAX, Life, Message};
+use scsp_engine::shard::{Condition, DATAGRAM_LEN_MAX, Life, Message, PASS_LEN};
 use scsp_engine::{
     AuthSetup, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup, LinkIndex, LinkSetup, Now, Setup,
     Shard, ShardIndex, Time, ToControl, ToShard,
@@ -157,7 +157,7 @@ fn instance() -> InstanceSetup {
         hop_count: 16,
         restart_increment: 1000,
         boot_hold: Duration::from_secs(10),
-        purge_retention: Duration::from_secs(3600),
+        purge_retention: Duration::from_hours(1),
         ignore_abnormal: false,
     }
 }
@@ -225,8 +225,18 @@ impl Pair {
     }
 
     /// One turn of steady updates: written at A, sent, taken in at B, acknowledged.
-    pub fn flood(&mut self, keys: std::ops::Range<u64>, requests: &mut Packets, replies: &mut Packets) {
+    pub fn flood(
+        &mut self,
+        keys: std::ops::Range<u64>,
+        requests: &mut Packets,
+        replies: &mut Packets,
+    ) {
         self.originate(keys);
+        self.settle(requests, replies);
+    }
+
+    /// What was written at A is sent, taken in at B, and acknowledged.
+    pub fn settle(&mut self, requests: &mut Packets, replies: &mut Packets) {
         loop {
             self.encode(requests);
             if requests.count() == 0 {
@@ -239,13 +249,38 @@ impl Pair {
         self.tick();
     }
 
+    /// One of A's clients writes.
+    pub fn set(&mut self, key: &[u8], value: &[u8]) {
+        let (now, shard) = (self.now, &mut self.a.shard);
+        let set = shard.kv_set(now, I0, key, value, Life::Forever, Condition::Always);
+        set.expect("there is room");
+    }
+
+    /// One of A's clients reads.
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        let found = self.a.shard.kv_get(self.now, I0, key);
+        found.expect("the hold is over").map(|it| it.value)
+    }
+
     /// A's clients write.
     #[inline(never)]
     pub fn originate(&mut self, keys: std::ops::Range<u64>) {
-        for n in keys {
+        for n in keys.clone() {
+            if (n - keys.start).is_multiple_of(PASS_LEN as u64) {
+                let ahead: [_; PASS_LEN] = std::array::from_fn(|i| key(n + i as u64));
+                let mut ahead = ahead.iter().map(<[u8; 8]>::as_slice);
+                self.a.shard.expect(I0, &mut ahead);
+            }
             self.a
                 .shard
-                .kv_set(self.now, I0, &key(n), &self.value, Life::Forever, Condition::Always)
+                .kv_set(
+                    self.now,
+                    I0,
+                    &key(n),
+                    &self.value,
+                    Life::Forever,
+                    Condition::Always,
+                )
                 .expect("there is room");
         }
     }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use scsp_cache::{EntryFlags, EntryId, NewEntry, RequestList, Store, Time, Update};
+use scsp_cache::{EntryFlags, EntryId, NewEntry, PASS_LEN, RequestList, Store, Time, Update};
 use scsp_profile::{KvBody, KvKind, Profile, Stamp};
 use scsp_wire::{CsaSeq, SummaryFields};
 
@@ -99,6 +99,20 @@ fn bench_single(c: &mut Criterion) {
             b.iter(|| {
                 let key = &keys[next()];
                 store.find(store.hash(key), key, ORIGINATOR)
+            });
+        });
+        group.finish();
+
+        let mut group = c.benchmark_group("cache/find_in_passes");
+        group.throughput(Throughput::Elements(PASS_LEN as u64));
+        group.bench_function(count.to_string(), |b| {
+            b.iter(|| {
+                let keys: [&[u8; 8]; PASS_LEN] = std::array::from_fn(|_| &keys[next()]);
+                let hashes = keys.map(|key| store.hash(key));
+                store.warm(&hashes);
+                for (key, hash) in keys.iter().zip(hashes) {
+                    black_box(store.find(hash, *key, ORIGINATOR));
+                }
             });
         });
         group.finish();
