@@ -6,9 +6,9 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `store.rs` | [`Store`]: find, insert, update, remove, encode |
+//! | `store.rs`, `store/queues.rs` | [`Store`]: find, look ahead, insert, update, remove, encode; queues |
 //! | `arena.rs`, `slots.rs`, `blocks.rs` | octets of blocks, entry numbers, the layout of a block |
-//! | `index.rs`, `hash.rs`, `origin.rs` | (key, originator) → entry, its hash, interned ids |
+//! | `index.rs`, `hash.rs`, `origin.rs` | (key, originator) → entry in pages that split, its hash, interned ids |
 //! | `cursor.rs` | stable walk of a summary exchange (CA-17), client scans |
 //! | `expiry.rs` | timer wheel |
 //! | `retransmit.rs`, `request.rs` | per DCS: retransmit queue (CSU-06..08), request list (CRL) |

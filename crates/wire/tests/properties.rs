@@ -342,6 +342,29 @@ proptest! {
             Summaries::new(&bytes).ok().map_or(summaries, |all| all.len()),
             summaries
         );
+        prop_assert!(Records::over(&bytes).keys().count() <= bytes.len());
+    }
+
+    /// Goal: keys read by themselves are those of the records.
+    #[test]
+    fn keys_alone_are_those_of_the_records(model in model()) {
+        let packet = packet(&model);
+        let (keys, alone): (Vec<_>, Vec<_>) = match Message::parse(&packet).unwrap() {
+            Message::CsuRequest(request) => (
+                request.records().map(|record| record.summary.key).collect(),
+                request.records().keys().collect(),
+            ),
+            Message::Ca(ca) => (
+                ca.summaries().map(|summary| summary.key).collect(),
+                Summaries::over(ca.summaries().wire()).keys().collect(),
+            ),
+            Message::CsuReply(reply) => (
+                reply.summaries().map(|summary| summary.key).collect(),
+                reply.summaries().keys().collect(),
+            ),
+            Message::Csus(_) | Message::Hello(_) => (Vec::new(), Vec::new()),
+        };
+        prop_assert_eq!(alone, keys);
     }
 
     /// W-10: octets behind a right size and checksum, and changed valid packets, likewise.

@@ -81,16 +81,16 @@ fn entries_of_one_key_are_chained() {
 #[test]
 fn index_grows_evenly() {
     let mut store = Store::new(5);
-    let (mut least, mut most) = (f64::MAX, 0_f64);
+    let (mut least, mut most) = (usize::MAX, 0);
     for n in 1..=200_000_u32 {
         put(&mut store, &new_entry(&n.to_be_bytes(), b"o", b""));
         if n >= 50_000 && n % 1000 == 0 {
-            let each = store.index.bytes() as f64 / f64::from(n);
-            (least, most) = (least.min(each), most.max(each));
+            let tenths = store.index.bytes() * 10 / store.len();
+            (least, most) = (least.min(tenths), most.max(tenths));
         }
     }
-    assert!(least > 7.0 && most < 11.0, "{least:.1} to {most:.1} octets");
-    assert!(most / least < 1.2, "{least:.1} to {most:.1} octets");
+    assert!(least > 70 && most < 110, "{least} to {most} tenths");
+    assert!(10 * most < 12 * least, "{least} to {most} tenths");
 }
 
 /// Goal: the places of a hash are those of all of them, in order, one end twice as dense.

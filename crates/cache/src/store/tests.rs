@@ -265,3 +265,29 @@ proptest! {
         prop_assert_eq!(stats.arena_live_bytes, 0);
     }
 }
+
+/// Goal: looking ahead is for the processor alone: it takes any hashes, of what is there, of what is
+/// not, more than a pass, none, and changes nothing.
+#[test]
+fn looking_ahead_changes_nothing() {
+    let mut store = Store::new(1);
+    let peer = store.add_peer();
+    let key = |n: u32| n.to_be_bytes();
+    for n in 0..20_000 {
+        let id = put(&mut store, &new_entry(&key(n), b"o", b"body"));
+        store.enqueue(id, peer, false);
+    }
+    assert!(store.is_large());
+    let before = (store.stats(), store.queue_len(peer));
+    for from in (0..60_000).step_by(1000) {
+        let hashes: Vec<u64> = (from..from + 100).map(|n| store.hash(&key(n))).collect();
+        store.warm(&hashes);
+        store.warm(&hashes[..1]);
+    }
+    store.warm(&[]);
+    store.warm(&[0, u64::MAX, 0x0000_00FF_FFFF_FFFF]);
+    assert_eq!((store.stats(), store.queue_len(peer)), before);
+    for n in 0..20_000 {
+        assert!(store.find(store.hash(&key(n)), &key(n), b"o").is_some());
+    }
+}
