@@ -222,6 +222,18 @@ impl Index {
         }
     }
 
+    /// Whether, by its one cache line alone, an entry with this hash is the only one; `false` may be
+    /// wrong.
+    #[inline]
+    pub(crate) fn is_alone(&self, hash: u64) -> bool {
+        self.first_page(hash).is_some_and(|page| {
+            let bucket = &self.page(page)[home(hash)];
+            let matches = bucket.matches(tag(hash));
+            let count = matches.first.count_ones() + matches.last.count_ones();
+            count == 1 && bucket.overflow | bucket.chained == 0
+        })
+    }
+
     /// Reads the cache line in which a lookup begins; the value means nothing.
     #[inline]
     pub(crate) fn touch(&self, hash: u64) -> u32 {

@@ -231,6 +231,13 @@ impl Store {
             .filter(move |id| is_same(self.blocks.key(*id), key))
     }
 
+    /// Whether it can be told at a glance that an entry with this hash is the only instance of its
+    /// key; `false`: ask [`instances`](Self::instances).
+    #[inline]
+    pub fn is_alone(&self, hash: u64) -> bool {
+        self.index.is_alone(hash)
+    }
+
     /// The look at the cache that many lookups take, all at once: first the index for every hash,
     /// then the entries it shows, so that reads from memory overlap instead of waiting for each
     /// other. It changes nothing and decides nothing; lookups afterwards are as right as before,

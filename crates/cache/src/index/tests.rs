@@ -17,6 +17,7 @@ fn every_entry_is_found_while_pages_split() {
         let n = u32::try_from(state >> 40).unwrap() % 40_000;
         let key = n.to_be_bytes();
         let hash = store.hash(&key);
+        assert!(!store.is_alone(hash) || store.index.candidates(hash).count() == 1);
         let found = store.find(hash, &key, b"o");
         assert_eq!(found, held.get(&n).copied(), "step {step}");
         match held.remove(&n) {

@@ -308,7 +308,13 @@ impl Instance {
         if profile != Profile::Kv {
             return put(self);
         }
-        let standing = self.standing(hash, key);
+        let standing = match found {
+            Some(winner) if self.store.is_alone(hash) => Some(Standing {
+                winner,
+                alone: true,
+            }),
+            _ => self.standing(hash, key),
+        };
         let before = standing.is_some_and(|it| !self.store.flags(it.winner).withdrawn);
         let id = put(self)?;
         let after = match standing {
