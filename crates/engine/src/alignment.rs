@@ -198,10 +198,10 @@ pub(crate) struct Source {
     pub(crate) pages: VecDeque<Page>,
     /// Octets of the first page that are sent already.
     pub(crate) consumed: usize,
-    /// Whether the shard has more after the pages it delivered. True until the first comes.
-    pub(crate) more: bool,
-    /// The first page has come.
+    /// The first page has come, which the shard sends unasked. Nothing else counts before.
     pub(crate) opened: bool,
+    /// Whether the shard has more after the pages it delivered.
+    pub(crate) more: bool,
     /// A page is asked for and has not come.
     pub(crate) requested: bool,
 }
@@ -352,13 +352,82 @@ impl Alignment {
         self.received_more = true;
         self.owed = false;
         self.resend_at = None;
-        for source in &mut self.sources {
-            *source = Source {
-                more: true,
-                requested: true,
-                ..Source::default()
-            };
-        }
+        self.sources.fill_with(Source::default);
         self.turns = Turns::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> Page {
+        Page {
+            bytes: vec![0; 8],
+            more: true,
+        }
+    }
+
+    /// Goal: sequences are compared as serial numbers, each of the five places for itself, over the
+    /// end of the number space as well.
+    #[test]
+    fn ca_14_sequences_are_serial_numbers() {
+        for own in [0, 1, 900, 0x7FFF_FFFF, 0x8000_0000, u32::MAX] {
+            for (ahead, offset) in [
+                (0, Offset::Same),
+                (1, Offset::Next),
+                (2, Offset::Newer),
+                (0x7FFF_FFFF, Offset::Newer),
+                (0x8000_0000, Offset::Older),
+                (u32::MAX - 1, Offset::Older),
+                (u32::MAX, Offset::Previous),
+            ] {
+                let received = CaSeq(own.wrapping_add(ahead));
+                assert_eq!(Offset::of(received, CaSeq(own)), offset, "{own} + {ahead}");
+            }
+        }
+    }
+
+    /// Goal: a page is asked for while fewer than two are at hand and the shard has more, and never
+    /// a second one before the first has come: what is prepared stays bounded.
+    #[test]
+    fn ca_10_two_pages_are_kept_ready() {
+        let mut source = Source {
+            more: true,
+            opened: true,
+            ..Source::default()
+        };
+        assert!(source.wants_page());
+        assert!(!source.wants_page(), "asked for already");
+        for (pages, wants) in [(1, true), (2, false)] {
+            source.pages.push_back(page());
+            source.requested = false;
+            assert_eq!(source.wants_page(), wants, "{pages} at hand");
+        }
+        source.pages.clear();
+        source.more = false;
+        assert!(!source.wants_page(), "there are no more");
+    }
+
+    /// Goal: a sequence counts as adopted before while at most seven others were adopted since, and
+    /// the doubt is said once.
+    #[test]
+    fn ca_17_adopted_sequences_are_remembered() {
+        let mut adopted = Adopted::default();
+        for sequence in 0..9 {
+            adopted.adopt(CaSeq(sequence));
+            assert!(!adopted.take_doubt(), "{sequence} is new");
+        }
+        for sequence in 1..9 {
+            let mut adopted = Adopted {
+                recent: adopted.recent,
+                ..Adopted::default()
+            };
+            adopted.adopt(CaSeq(sequence));
+            assert!(adopted.take_doubt(), "{sequence} came before");
+            assert!(!adopted.take_doubt());
+        }
+        adopted.adopt(CaSeq(0));
+        assert!(!adopted.take_doubt(), "too long ago");
     }
 }

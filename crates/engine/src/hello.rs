@@ -35,8 +35,6 @@ pub enum Event {
     HeardUs,
     /// A Hello did not name this server.
     HeardOther,
-    /// Stalled: Hellos came within the window, but none named this server (H-07).
-    Unnamed,
     /// Stalled: no Hello came within the window (H-07).
     Silent,
     /// The neighbour announced another id than before (D-11).
@@ -66,19 +64,17 @@ impl State {
 
     /// Hello machine (RFC 2334 2.1; H-02, H-05, H-07, H-11). `None` means "stay".
     pub const fn next(self, event: Event) -> Option<Self> {
-        use Event::{Abnormal, HeardOther, HeardUs, IdChanged, LinkDown, LinkUp, Silent, Unnamed};
+        use Event::{Abnormal, HeardOther, HeardUs, IdChanged, LinkDown, LinkUp, Silent};
         use State::{Bidirectional, Down, Unidirectional, Waiting};
         match (self, event) {
             (Down, LinkUp) => Some(Waiting),
-            (Down, LinkDown | HeardUs | HeardOther | Unnamed | Silent | IdChanged | Abnormal) => {
-                None
-            }
+            (Down, LinkDown | HeardUs | HeardOther | Silent | IdChanged | Abnormal) => None,
             (Waiting | Unidirectional | Bidirectional, LinkDown) => Some(Down),
             (Waiting | Unidirectional, HeardUs) => Some(Bidirectional),
-            (Waiting, HeardOther) | (Bidirectional, HeardOther | Unnamed) => Some(Unidirectional),
+            (Waiting | Bidirectional, HeardOther) => Some(Unidirectional),
             (Unidirectional | Bidirectional, Silent | IdChanged | Abnormal) => Some(Waiting),
-            (Waiting, LinkUp | Unnamed | Silent | IdChanged | Abnormal)
-            | (Unidirectional, LinkUp | HeardOther | Unnamed)
+            (Waiting, LinkUp | Silent | IdChanged | Abnormal)
+            | (Unidirectional, LinkUp | HeardOther)
             | (Bidirectional, LinkUp | HeardUs) => None,
         }
     }
@@ -86,12 +82,11 @@ impl State {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::LinkUp,
         Self::LinkDown,
         Self::HeardUs,
         Self::HeardOther,
-        Self::Unnamed,
         Self::Silent,
         Self::IdChanged,
         Self::Abnormal,
@@ -129,7 +124,6 @@ pub struct Hello {
     interval: Duration,
     window: Duration,
     heard_at: Option<Time>,
-    named_at: Option<Time>,
     late_hellos: u64,
     late_counted: bool,
 }
@@ -144,7 +138,6 @@ impl Hello {
             interval: Duration::ZERO,
             window: Duration::ZERO,
             heard_at: None,
-            named_at: None,
             late_hellos: 0,
             late_counted: false,
         }
@@ -202,7 +195,6 @@ impl Hello {
         self.heard_at = Some(now);
         self.dcsid = Some(*hello.sender);
         let event = if hello.names_us {
-            self.named_at = Some(now);
             Event::HeardUs
         } else {
             Event::HeardOther
@@ -229,7 +221,6 @@ impl Hello {
 
     fn forget(&mut self) {
         self.dcsid = None;
-        self.named_at = None;
         self.late_counted = false;
     }
 
@@ -244,28 +235,39 @@ impl Hello {
         }
     }
 
-    /// The stall that has happened by `now`, if any (H-07). Call until `None`.
+    /// The stall that has happened by `now`, if any (H-07). A neighbour that goes on saying Hello
+    /// without naming this server has left Bidirectional by the first such Hello (H-05), so only
+    /// silence is left to wait for.
     pub fn stalled(&mut self, now: Time) -> Option<Edge> {
         self.count_late(now);
-        let passed = |at: Option<Time>| at.is_none_or(|at| now >= at.saturating_add(self.window));
-        let event = match self.state {
-            State::Bidirectional if passed(self.heard_at) => Event::Silent,
-            State::Bidirectional if passed(self.named_at) => Event::Unnamed,
-            State::Unidirectional if passed(self.heard_at) => Event::Silent,
-            State::Down | State::Waiting | State::Unidirectional | State::Bidirectional => {
-                return None;
-            }
-        };
-        self.handle(now, event)
+        let is_over = self.next_deadline().is_some_and(|at| now >= at);
+        is_over.then(|| self.handle(now, Event::Silent)).flatten()
     }
 
     /// When to call [`stalled`](Self::stalled).
     pub fn next_deadline(&self) -> Option<Time> {
-        let after = |at: Option<Time>, wait| at.map(|at: Time| at.saturating_add(wait));
         match self.state {
             State::Down | State::Waiting => None,
-            State::Unidirectional => after(self.heard_at, self.window),
-            State::Bidirectional => after(self.named_at, self.window),
+            State::Unidirectional | State::Bidirectional => {
+                self.heard_at.map(|at| at.saturating_add(self.window))
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a state counts from the edge that led to it, not from what came later and changed
+    /// nothing.
+    #[test]
+    fn h_02_a_state_counts_from_its_edge() {
+        let at = |secs| Time::ZERO.saturating_add(Duration::from_secs(secs));
+        let mut hello = Hello::new(at(1));
+        assert_eq!(hello.since(), at(1));
+        hello.handle(at(2), Event::LinkUp);
+        hello.handle(at(3), Event::LinkUp);
+        assert_eq!((hello.state(), hello.since()), (State::Waiting, at(2)));
     }
 }

@@ -102,37 +102,23 @@ impl Control {
             return;
         }
         let flags = ca.flags;
-        let signal = |sequence| Signal {
+        let alignment = &peer.alignment;
+        let signal = Signal {
             master: flags.master,
             initialize: flags.initialize,
             more: flags.more,
             empty: envelope.record_count() == 0,
-            offset: Offset::of(ca.seq, sequence),
+            offset: Offset::of(ca.seq, alignment.sequence),
             sender: envelope.sender().cmp(self.setup.lsid.as_bytes()),
         };
-        let alignment = &peer.alignment;
         let keeps_last = !alignment.last_ca.is_empty();
-        let mut verdict = judge(
-            alignment.state,
-            alignment.role,
-            keeps_last,
-            signal(alignment.sequence),
-        );
+        let mut verdict = judge(alignment.state, alignment.role, keeps_last, signal);
         if matches!(verdict, Verdict::Renegotiate | Verdict::RenegotiateAndJudge) {
-            let again =
-                (verdict == Verdict::RenegotiateAndJudge).then(|| signal(alignment.sequence));
             self.negotiate(now, dcs);
-            let Some(signal) = again else { return };
-            // An opening message is judged by its bits alone, whatever our new sequence is.
-            verdict = judge(
-                State::Negotiation,
-                Role::Slave,
-                false,
-                Signal {
-                    offset: Offset::Older,
-                    ..signal
-                },
-            );
+        }
+        if verdict == Verdict::RenegotiateAndJudge {
+            // CA-22: an opening message counts by its bits alone, whatever our new sequence is.
+            verdict = judge(State::Negotiation, Role::Slave, false, signal);
         }
         match verdict {
             Verdict::Ignore | Verdict::Renegotiate | Verdict::RenegotiateAndJudge => {}

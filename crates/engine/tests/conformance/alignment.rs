@@ -4,8 +4,8 @@
 use scsp_engine::alignment::Role;
 use scsp_engine::alignment::State::{Aligned, Down, Negotiation, Summarize, Update};
 use scsp_engine::hello as hello_machine;
-use scsp_engine::message::Abnormal;
-use scsp_engine::{DcsIndex, DcsSetup};
+use scsp_engine::message::{Abnormal, Epoch, Page, ToControl};
+use scsp_engine::{DcsIndex, DcsSetup, Notice, ShardIndex};
 
 use crate::script::{LSID, Lab, Msg, Sum, ca, hello, rec, records, replies, solicits, sum};
 use crate::support::{D0, D1, START_UNIX_MS, dcs, id, millis, secs};
@@ -111,6 +111,25 @@ fn ca_03_other_receivers_are_discarded() {
     lab.sent(D0);
     lab.send_as(D0, them.as_bytes(), other.as_bytes(), &ca(1, "MIO", &[]));
     assert_eq!((lab.alignment(D0), lab.sent(D0)), (Aligned, vec![]));
+}
+
+/// Goal: each CA that is discarded for its ids is counted.
+#[test]
+fn ca_03_discarded_messages_are_counted() {
+    let mut lab = Lab::new(&[9]);
+    lab.open(D0);
+    let before = lab.hub.control.ignored();
+    for (from, to) in [(9, 7), (7, LSID), (7, 8)] {
+        lab.send_as(
+            D0,
+            id(from).as_bytes(),
+            id(to).as_bytes(),
+            &ca(900, "MIO", &[]),
+        );
+    }
+    assert_eq!(lab.hub.control.ignored(), before + 3);
+    lab.send(D0, &ca(900, "MIO", &[]));
+    assert_eq!(lab.hub.control.ignored(), before + 3);
 }
 
 /// Goal: the larger id's opening CA makes us slave: its sequence, our first summaries, M and I
@@ -534,6 +553,85 @@ fn ca_18_aligned_at_once() {
         assert_eq!(lab.exchange(D0, &[]), []);
         assert_eq!(lab.alignment(D0), Aligned);
     }
+}
+
+/// Goal: every edge of the alignment is told once, and with the one to Aligned how long it took since
+/// Negotiation was entered last.
+#[test]
+fn ca_18_aligned_tells_how_long_it_took() {
+    let mut lab = Lab::new(&[9]);
+    lab.wait(secs(1));
+    lab.open(D0);
+    lab.wait(secs(2));
+    lab.open_again(D0);
+    lab.notices();
+    lab.wait(millis(1500));
+    lab.send(D0, &ca(900, "MIO", &[]));
+    lab.wait(millis(500));
+    lab.send(D0, &ca(901, "M", &[]));
+    let edges = lab.notices().into_iter().filter_map(|notice| match notice {
+        Notice::Alignment { from, to, took, .. } => Some((from, to, took)),
+        _ => None,
+    });
+    let expected = [
+        (Negotiation, Summarize, None),
+        (Summarize, Update, None),
+        (Update, Aligned, Some(secs(2))),
+    ];
+    assert_eq!(edges.collect::<Vec<_>>(), expected);
+}
+
+/// Goal: what a shard says of another exchange than the one that stands has no effect, in any state.
+#[test]
+fn ca_17_messages_of_another_exchange_are_void() {
+    let (dcs, epoch) = (D0, Epoch(u32::MAX));
+    let say_all = |lab: &mut Lab| {
+        let (now, state) = (lab.now(), lab.alignment(D0));
+        lab.notices();
+        for shard in [0, 1].map(ShardIndex) {
+            let (bytes, more) = (vec![0; 8], true);
+            for message in [
+                ToControl::Page {
+                    dcs,
+                    epoch,
+                    shard,
+                    page: Page { bytes, more },
+                },
+                ToControl::Compared {
+                    dcs,
+                    epoch,
+                    shard,
+                    wanting: true,
+                },
+                ToControl::Wanting { dcs, epoch, shard },
+                ToControl::TurnOver { dcs, epoch, shard },
+                ToControl::MovedOn { dcs, epoch },
+            ] {
+                let said = format!("{message:?} in {state:?}");
+                lab.hub.control.handle_message(now, message);
+                assert!(lab.hub.control.poll_message().is_none(), "{said}");
+            }
+        }
+        lab.collect();
+        assert_eq!((lab.sent(D0), lab.notices()), (vec![], vec![]), "{state:?}");
+    };
+    let mut lab = Lab::new(&[9]);
+    say_all(&mut lab);
+    lab.open(D0);
+    say_all(&mut lab);
+    lab.send(D0, &ca(900, "MIO", &[]));
+    assert_eq!(lab.sent(D0), [ca(900, "", &[])]);
+    say_all(&mut lab);
+    let asked = sum(b"key", 9, 1);
+    lab.send(D0, &ca(901, "M", std::slice::from_ref(&asked)));
+    assert_eq!(lab.alignment(D0), Update);
+    lab.sent(D0);
+    say_all(&mut lab);
+    lab.send(D0, &ca(901, "M", std::slice::from_ref(&asked)));
+    assert_eq!(lab.sent(D0), [ca(901, "", &[])], "CA-15");
+    lab.flood(D0, &[asked.with(b"b")]);
+    assert_eq!(lab.alignment(D0), Aligned);
+    say_all(&mut lab);
 }
 
 /// Goal: one CSUS at a time over all shards; the next at once when all came, or with what is

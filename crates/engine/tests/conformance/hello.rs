@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use scsp_engine::hello::State::{Bidirectional, Down, Unidirectional, Waiting};
-use scsp_engine::{LinkIndex, alignment};
+use scsp_engine::{LinkIndex, Notice, alignment};
 
 use crate::script::{LSID, Lab, Msg, ca, hello, sum};
 use crate::support::{D0, D1, Hub, at, id, millis, secs, setup};
@@ -172,6 +172,23 @@ fn h_07_silence_leads_to_waiting() {
     }
 }
 
+/// Goal: silence is one edge, from Bidirectional to Waiting, and nothing on the way.
+#[test]
+fn h_07_silence_is_one_edge() {
+    let mut lab = Lab::new(&[9]);
+    lab.meet(D0);
+    let edges = lab.hub.peer(D0).transitions[0];
+    lab.send(D0, &Msg::Hello(vec![id(LSID)], 2, 2));
+    lab.notices();
+    lab.wait(secs(10));
+    let hellos = lab.notices().into_iter().filter_map(|notice| match notice {
+        Notice::Hello { from, to, .. } => Some((from, to)),
+        _ => None,
+    });
+    assert_eq!(hellos.collect::<Vec<_>>(), [(Bidirectional, Waiting)]);
+    assert_eq!(lab.hub.peer(D0).transitions[0], edges + 1);
+}
+
 /// Goal: a DCS that goes on saying Hello without naming us keeps us in Unidirectional, and in its
 /// receiver list, for as long as it does.
 #[test]
@@ -199,6 +216,24 @@ fn h_08_late_hellos_count_once() {
         lab.send(D0, &said);
         assert_eq!(lab.hub.peer(D0).late_hellos, late, "after {gap} ms");
     }
+}
+
+/// Goal: it is told when the last Hello came, whatever it said, and still after the stall.
+#[test]
+fn h_08_the_last_hello_is_told() {
+    let mut lab = Lab::new(&[9]);
+    assert_eq!(lab.hub.peer(D0).last_hello, None);
+    for (said_at, receivers) in [(1, &[LSID][..]), (2, &[]), (3, &[LSID])] {
+        lab.wait(secs(1));
+        lab.send(
+            D0,
+            &Msg::Hello(receivers.iter().map(|it| id(*it)).collect(), 2, 2),
+        );
+        assert_eq!(lab.hub.peer(D0).last_hello, Some(at(secs(said_at)).time));
+    }
+    lab.wait(secs(10));
+    assert_eq!(lab.hub.hello(D0), Waiting);
+    assert_eq!(lab.hub.peer(D0).last_hello, Some(at(secs(3)).time));
 }
 
 /// Goal: an abnormal event leads to Waiting, forgets the DCS, and the way back is open.

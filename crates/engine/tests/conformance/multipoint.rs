@@ -510,6 +510,25 @@ fn csu_15_a_broken_mesh_is_made_up_for() {
     }
 }
 
+/// Goal: what came within the resends of both and the windows of both, here 6 s and 12 s each, is made up for
+/// when the mesh breaks; what came before is not.
+#[test]
+fn csu_15_made_up_for_as_far_as_the_windows_reach() {
+    for (ago, keys) in [(27, vec![b"k".to_vec()]), (33, vec![])] {
+        let mut lab = aligned(&[9, 7, 1]);
+        mesh_up(&mut lab, &[D0, D1, D2], 2);
+        flood_all(&mut lab, D0, &[b"k"]);
+        for _ in 0..ago / 3 {
+            lab.wait(secs(3));
+            mesh_up(&mut lab, &[D0, D1, D2], 1);
+        }
+        assert_eq!(unicast(&mut lab, D1), [] as [Vec<u8>; 0]);
+        lab.send(D0, &Msg::Hello(vec![id(LSID), id(1)], 3, 4));
+        lab.wait(millis(1));
+        assert_eq!(unicast(&mut lab, D1), keys, "{ago} s ago");
+    }
+}
+
 /// Goal: a mesh that breaks again and again does not have the whole store looked at each time.
 #[test]
 fn csu_15_looks_at_the_store_are_rare() {
