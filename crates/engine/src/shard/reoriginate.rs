@@ -307,3 +307,97 @@ impl Instance {
         self.clock.tick(now.unix_ms)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO.saturating_add(Duration::from_millis(millis))
+    }
+
+    /// Goal: an entry is originated again at once, then not before a second is over, and only if
+    /// something came meanwhile: of that the first is told.
+    #[test]
+    fn d_12_at_most_once_a_second() {
+        let (mut entries, id) = (Reoriginations::default(), EntryId(3));
+        assert!(matches!(entries.ask(at(0), id), Turn::Now));
+        entries.done(at(0), id);
+        assert_eq!(entries.next_due(), None);
+        assert!(matches!(
+            entries.ask(at(999), id),
+            Turn::Later { first: true }
+        ));
+        assert!(matches!(
+            entries.ask(at(999), id),
+            Turn::Later { first: false }
+        ));
+        assert_eq!(entries.next_due(), Some(at(1000)));
+        assert_eq!(entries.pop_due(at(999)), None);
+        assert_eq!(entries.pop_due(at(1000)), Some(id));
+        assert_eq!(entries.pop_due(at(1000)), None);
+        assert!(matches!(entries.ask(at(1000), id), Turn::Now));
+    }
+
+    /// Goal: what went out anyway is not due any more, nor is what is gone, nor an entry that has
+    /// taken the number of one that is gone and to which nothing came.
+    #[test]
+    fn d_12_nothing_is_due_for_another_entry() {
+        let id = EntryId(3);
+        let after: [fn(&mut Reoriginations, EntryId); 3] = [
+            |entries, id| entries.settle(id),
+            |entries, id| entries.forget(id),
+            |entries, id| {
+                entries.forget(id);
+                entries.done(at(500), id);
+            },
+        ];
+        for after in after {
+            let mut entries = Reoriginations::default();
+            entries.done(at(0), id);
+            entries.ask(at(400), id);
+            after(&mut entries, id);
+            assert_eq!(entries.pop_due(at(1000)), None);
+        }
+        // Something came to the later one as well: its own second counts.
+        let mut entries = Reoriginations::default();
+        entries.done(at(0), id);
+        entries.ask(at(400), id);
+        entries.forget(id);
+        entries.done(at(500), id);
+        entries.ask(at(600), id);
+        assert_eq!(entries.pop_due(at(1000)), None);
+        assert_eq!(entries.pop_due(at(1500)), Some(id));
+    }
+
+    /// Goal: entries of more than a second ago are forgotten as soon as there are many, those that
+    /// still have to go out are not, and looks at all of them stay rare however many are fresh.
+    #[test]
+    fn d_12_old_entries_are_forgotten() {
+        let mut entries = Reoriginations::default();
+        for id in 0..1024 {
+            entries.done(at(0), EntryId(id));
+        }
+        entries.ask(at(1), EntryId(7));
+        assert_eq!(entries.entries.len(), 1024);
+        entries.done(at(1000), EntryId(1024));
+        assert_eq!(
+            entries.entries.len(),
+            2,
+            "the one that came and the one due"
+        );
+        for id in 2000..5000 {
+            entries.done(at(1500), EntryId(id));
+        }
+        assert_eq!(entries.entries.len(), 3002, "within the second");
+        let kept = entries.kept;
+        assert!((1000..3002).contains(&kept), "{kept}");
+        let more = 2 * kept + 1 - 3002;
+        for id in (5000..).take(more) {
+            assert!(entries.entries.len() >= 3002, "{id}: looked at too soon");
+            entries.done(at(2600), EntryId(id));
+        }
+        assert_eq!(entries.entries.len(), more + 1);
+        assert!(entries.entries.contains_key(&EntryId(7)), "it is due");
+    }
+}

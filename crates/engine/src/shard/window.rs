@@ -58,21 +58,49 @@ impl Window {
 mod tests {
     use super::*;
 
+    /// The largest number of octets that may follow one that is in flight.
+    fn room(window: &Window) -> usize {
+        let octets = window.limit - 1;
+        assert!(window.allows(1, octets) && !window.allows(1, octets + 1));
+        octets + 1
+    }
+
     /// Goal: one record always passes, growth and shrinking stay within the limits.
     #[test]
-    fn window_stays_within_limits() {
+    fn csu_05_window_stays_within_limits() {
         let mut window = Window::new(1472);
         assert!(window.allows(0, 10 * MAX_OCTETS));
-        assert!(!window.allows(1, MAX_OCTETS));
         for _ in 0..10_000 {
             window.acknowledged(1400);
         }
-        assert!(window.allows(1, MAX_OCTETS - 1));
-        assert!(!window.allows(1, MAX_OCTETS));
+        assert_eq!(room(&window), 1_048_576);
         for _ in 0..100 {
             window.lost();
         }
-        assert!(window.allows(1, MIN_OCTETS - 1));
-        assert!(!window.allows(1, MIN_OCTETS));
+        assert_eq!(room(&window), 4096);
+        let mut window = Window::new(9000);
+        for _ in 0..100 {
+            window.lost();
+        }
+        assert_eq!(room(&window), 9000, "a packet always");
+    }
+
+    /// Goal: the window grows by what is acknowledged until a loss, and by a packet per window after
+    /// it; a new exchange begins as the first one did.
+    #[test]
+    fn csu_05_window_grows_slowly_after_a_loss() {
+        let mut window = Window::new(1472);
+        for _ in 0..2 {
+            assert_eq!(room(&window), 131_072);
+            window.acknowledged(1000);
+            assert_eq!(room(&window), 132_072);
+            window.lost();
+            assert_eq!(room(&window), 66_036);
+            window.acknowledged(66_036);
+            assert_eq!(room(&window), 66_036 + 1472);
+            window.acknowledged(1000);
+            assert_eq!(room(&window), 66_036 + 1472 + 21);
+            window.reset();
+        }
     }
 }

@@ -308,6 +308,50 @@ fn ca_10_master_goes_on() {
     assert_eq!(asked, 4);
 }
 
+/// Goal: a CA waits for the first summaries of every shard, and for the next ones of the shard whose turn it is,
+/// rather than say too early that there are none, or go out empty.
+#[test]
+fn ca_10_a_ca_waits_for_its_summaries() {
+    let mut lab = small_packets(&[9], 24);
+    let (now, them, us) = (lab.now(), id(9), id(LSID));
+    let said = |lab: &mut Lab, msg: &Msg| {
+        let bytes = msg.build(&lab.hub.setup, D0, them.as_bytes(), us.as_bytes());
+        lab.hub.receive_at(now, 0, D0, &bytes);
+        deliver(lab, (1, 0));
+    };
+    let cas = |lab: &mut Lab| -> Vec<Msg> {
+        lab.hub.collect_packets(now);
+        let sent = lab.hub.out.drain(..).map(|(_, bytes)| Msg::parse(&bytes));
+        sent.filter(|msg| matches!(msg, Msg::Ca(..))).collect()
+    };
+    said(&mut lab, &hello(&[LSID]));
+    assert_eq!(parts(&cas(&mut lab)[0]).1, "MIO");
+    // 1: one shard's summaries are there, those of the other are not
+    said(&mut lab, &ca(900, "MIO", &[]));
+    deliver(&mut lab, (0, 1));
+    deliver(&mut lab, (1, 0));
+    assert_eq!(cas(&mut lab), []);
+    deliver(&mut lab, (0, 2));
+    deliver(&mut lab, (2, 0));
+    let sent = cas(&mut lab);
+    assert_eq!((sent.len(), parts(&sent[0]).2.len()), (1, 4));
+    // 2: the first shard has more, which are not there yet
+    said(&mut lab, &ca(901, "MO", &[]));
+    assert_eq!(cas(&mut lab), []);
+    deliver(&mut lab, (0, 1));
+    deliver(&mut lab, (1, 0));
+    let sent = cas(&mut lab);
+    assert_eq!((sent.len(), parts(&sent[0]).2.len()), (1, 4));
+}
+
+/// Hands over what one core has to say to another.
+fn deliver(lab: &mut Lab, path: (usize, usize)) {
+    let now = lab.now();
+    lab.hub.collect_notes();
+    while lab.hub.deliver(now, path) {}
+    lab.hub.collect_notes();
+}
+
 /// Goal: the master repeats its last CA until it is answered; the slave repeats nothing unasked.
 #[test]
 fn ca_11_only_the_master_repeats() {
