@@ -260,6 +260,35 @@ fn k_05_later_write_wins_over_a_clock_ahead() {
     assert_eq!(get(&lab, b"k").unwrap(), b"again");
 }
 
+/// Goal: how old a flooded record was when it came is told once; of one that was asked for, or that
+/// says nothing of its age, it is not, and what its stamp has ahead of the own clock counts as none.
+#[test]
+fn k_05_age_of_flooded_records_is_told() {
+    let samples = |lab: &mut Lab| {
+        let shards = lab.hub.shards.iter_mut();
+        let taken = shards.filter_map(|shard| shard.take_samples(I0).1);
+        taken.collect::<Vec<_>>()
+    };
+    let mut lab = Lab::kv(&[9]);
+    lab.wait(secs(1));
+    lab.exchange(D0, &[sum(b"asked", 9, 1)]);
+    lab.flood(D0, &[rec(b"asked", 9, 1, 1, &value(0, None, b"v"))]);
+    assert_eq!(samples(&mut lab), []);
+    lab.flood(D0, &[rec(b"k", 9, 1, 3, &value(250, None, b"v"))]);
+    assert_eq!(samples(&mut lab), [millis(750)]);
+    assert_eq!(samples(&mut lab), []);
+    lab.flood(D0, &[rec(b"k", 9, 2, 3, &value(5000, None, b"v"))]);
+    assert_eq!(samples(&mut lab), [millis(0)]);
+    // The clock of a neighbour shows in what it made itself, not in what it passes on.
+    assert_eq!(lab.hub.home(b"k").skew_ms(D0), 4000);
+    lab.flood(D0, &[rec(b"k", 3, 1, 3, &value(0, None, b"v"))]);
+    assert_eq!(lab.hub.home(b"k").skew_ms(D0), 4000);
+    let mut lab = Lab::new(&[9]);
+    lab.align(D0);
+    lab.flood(D0, &[rec(b"k", 9, 1, 3, b"opaque")]);
+    assert_eq!(samples(&mut lab), []);
+}
+
 /// Goal: conditions, lives and limits of client writes.
 #[test]
 fn k_01_client_writes() {

@@ -373,6 +373,52 @@ impl Lab {
     }
 }
 
+/// Goal: packets are counted by their type as they come and go, records as they are originated,
+/// acknowledged and sent again, and the time to an acknowledgement is told once.
+#[test]
+fn csu_05_packets_and_records_are_counted() {
+    let mut lab = Lab::with(&[9], |setup| setup.shards = 1);
+    lab.align(D0);
+    let counts = |lab: &Lab| {
+        (
+            lab.hub.shards[0].packets().received,
+            lab.hub.shards[0].packets().sent,
+        )
+    };
+    // In the order of the types: CA, CSU Request, CSU Reply, CSUS, Hello.
+    assert_eq!(counts(&lab), ([2, 0, 0, 0, 1], [0; 5]));
+    lab.publish(b"a", b"body");
+    lab.publish(b"b", b"body");
+    assert_eq!(counts(&lab), ([2, 0, 0, 0, 1], [0, 2, 0, 0, 0]));
+    lab.wait(millis(300));
+    lab.send(D0, &Msg::Reply(vec![sum(b"a", LSID, 1000)]));
+    assert_eq!(
+        lab.hub.shards[0].take_samples(I0),
+        (Some(millis(300)), None)
+    );
+    assert_eq!(lab.hub.shards[0].take_samples(I0), (None, None));
+    lab.wait(secs(1));
+    assert_eq!(counts(&lab), ([2, 0, 1, 0, 1], [0, 3, 0, 0, 0]));
+    lab.send(D0, &Msg::Reply(vec![sum(b"b", LSID, 1000)]));
+    lab.flood(
+        D0,
+        &[rec(b"c", 9, 1, 3, b"body"), rec(b"d", 9, 1, 3, b"body")],
+    );
+    assert_eq!(counts(&lab), ([2, 1, 2, 0, 1], [0, 3, 1, 0, 0]));
+    lab.send(D0, &Msg::Csus(vec![sum(b"a", LSID, 1000)]));
+    lab.send(D0, &Msg::Reply(vec![sum(b"c", 9, 2)]));
+    assert_eq!(counts(&lab), ([2, 1, 3, 1, 1], [0, 4, 1, 1, 0]));
+    let counters = lab.hub.shards[0].counters(I0);
+    assert_eq!(
+        (
+            counters.originated,
+            counters.acknowledged,
+            counters.retransmitted
+        ),
+        (2, 2, 1)
+    );
+}
+
 /// Goal: an older or equal record is acknowledged with what the cache holds, and changes nothing.
 #[test]
 fn csu_09_older_and_equal_records() {
@@ -466,6 +512,15 @@ fn csu_11_null_records() {
     // Its acknowledgement in turn means nothing.
     lab.send(D0, &Msg::Reply(vec![sum(b"gone", 9, 7).null()]));
     assert_eq!(lab.sent(D0), []);
+}
+
+/// Goal: an N in answer to a CSUS carries hop count 1, whatever was asked with (D-16).
+#[test]
+fn csu_17_null_records_have_hop_count_one() {
+    let mut lab = aligned();
+    lab.send(D0, &Msg::Csus(vec![sum(b"gone", 1, 5).hops(9)]));
+    let null = sum(b"gone", 1, 5).null();
+    assert_eq!(lab.sent(D0), [Msg::Request(vec![null.with(b"")])]);
 }
 
 /// Goal: a record equal to the queued one acknowledges it, and is acknowledged all the same.
