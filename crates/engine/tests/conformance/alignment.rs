@@ -338,6 +338,8 @@ fn ca_10_a_ca_waits_for_its_summaries() {
     // 2: the first shard has more, which are not there yet
     said(&mut lab, &ca(901, "MO", &[]));
     assert_eq!(cas(&mut lab), []);
+    said(&mut lab, &ca(901, "MO", &[]));
+    assert_eq!(cas(&mut lab), [], "a repetition of what is being answered");
     deliver(&mut lab, (0, 1));
     deliver(&mut lab, (1, 0));
     let sent = cas(&mut lab);

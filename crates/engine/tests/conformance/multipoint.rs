@@ -529,6 +529,30 @@ fn csu_15_made_up_for_as_far_as_the_windows_reach() {
     }
 }
 
+/// Goal: one that was gone is meshed anew: neither the names it gave before count, nor those that others
+/// gave of it, however soon it is back.
+#[test]
+fn csu_15_who_was_gone_is_meshed_anew() {
+    let mut lab = aligned(&[9, 7]);
+    mesh_up(&mut lab, &[D0, D1], 2);
+    flood_all(&mut lab, D1, &[b"a"]);
+    assert_eq!(unicast(&mut lab, D0), [] as [Vec<u8>; 0]);
+    let now = lab.now();
+    lab.hub.control.handle_clear(now, D0);
+    lab.send(D0, &Msg::Hello(vec![id(LSID), id(7)], 3, 4));
+    lab.send(D0, &ca(900, "MIO", &[]));
+    lab.send(D0, &ca(901, "M", &[]));
+    assert_eq!(lab.alignment(D0), Aligned);
+    lab.sent(D0);
+    for (key, spared) in [(b"b", false), (b"c", false), (b"d", true)] {
+        flood_all(&mut lab, D1, &[key]);
+        let sent = if spared { vec![] } else { vec![key.to_vec()] };
+        assert_eq!(unicast(&mut lab, D0), sent);
+        lab.send(D0, &Msg::Reply(vec![sum(key, 3, 1)]));
+        mesh_up(&mut lab, &[D0, D1], 1);
+    }
+}
+
 /// Goal: a mesh that breaks again and again does not have the whole store looked at each time.
 #[test]
 fn csu_15_looks_at_the_store_are_rare() {
