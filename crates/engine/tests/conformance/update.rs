@@ -312,6 +312,21 @@ fn csu_08_replies() {
     assert_eq!(records(&lab.sent(D0)), [rec(b"b", 1, 5, 3, b"body")]);
 }
 
+/// Goal: a reply that says again what is acknowledged already, or speaks of what is not held, asks for
+/// nothing.
+#[test]
+fn csu_08_repeated_replies_ask_for_nothing() {
+    let mut lab = aligned();
+    lab.publish(b"a", b"body");
+    lab.sent(D0);
+    for _ in 0..3 {
+        let said = vec![sum(b"a", LSID, 1000), sum(b"none", 9, 1)];
+        lab.send(D0, &Msg::Reply(said));
+        assert_eq!(lab.sent(D0), []);
+    }
+    assert_eq!(lab.hub.home(b"a").requests_len(D0), 0);
+}
+
 /// Goal: however often replies show newer records while a CSUS is outstanding, each is on the
 /// request list once.
 #[test]
@@ -521,6 +536,26 @@ fn csu_17_null_records_have_hop_count_one() {
     lab.send(D0, &Msg::Csus(vec![sum(b"gone", 1, 5).hops(9)]));
     let null = sum(b"gone", 1, 5).null();
     assert_eq!(lab.sent(D0), [Msg::Request(vec![null.with(b"")])]);
+}
+
+/// Goal: an N for what came from elsewhere meanwhile, with the very sequence asked for, brings the
+/// neighbour nothing that it has not let go of.
+#[test]
+fn csu_11_null_answer_for_what_is_held_by_now() {
+    let mut lab = Lab::new(&[9, 1]);
+    lab.align(D1);
+    lab.exchange(D0, &[sum(b"k", 3, 5)]);
+    lab.flood(D1, &[rec(b"k", 3, 5, 3, b"body")]);
+    assert_eq!(records(&lab.sent(D0)), [rec(b"k", 3, 5, 2, b"body")]);
+    lab.send(D0, &Msg::Reply(vec![sum(b"k", 3, 5)]));
+    let null = sum(b"k", 3, 5).null();
+    let sent = lab.flood(D0, &[null.clone().with(b"")]);
+    assert_eq!(
+        (sent, lab.alignment(D0)),
+        (vec![Msg::Reply(vec![null])], Aligned)
+    );
+    lab.wait(secs(3));
+    assert_eq!(lab.sent(D0), []);
 }
 
 /// Goal: a record equal to the queued one acknowledges it, and is acknowledged all the same.
