@@ -114,7 +114,7 @@ impl ParseError {
         "originator",
         "null_body",
         "sequence",
-        "receiver",
+        "receiver_empty",
         "extension_truncated",
         "extensions_trailing",
         "extension_length",

@@ -611,6 +611,25 @@ fn csu_13_receiver_ids() {
     assert_eq!(dropped(&lab, Drop::Receiver), 8);
 }
 
+/// Goal: every reason for which a packet is dropped has a place and a label of its own: two of one
+/// label would be one series, in which the larger count hides the other.
+#[test]
+fn csu_13_reasons_to_drop_are_told_apart() {
+    let labels: Vec<_> = Drop::labels().collect();
+    assert_eq!(labels.len(), Drop::COUNT);
+    let distinct: std::collections::BTreeSet<_> = labels.iter().collect();
+    assert_eq!(distinct.len(), Drop::COUNT);
+    for (reason, label) in [
+        (Drop::Receiver, "receiver"),
+        (Drop::SenderId, "sender_id"),
+        (Drop::NotAligned, "not_aligned"),
+        (Drop::IdLength, "id_length"),
+        (Drop::Authentication, "authentication"),
+    ] {
+        assert_eq!(labels[reason.index()], label);
+    }
+}
+
 /// Goal: hop counts: the configured one at first, one less with each server, nothing passed on at
 /// 0 and 1.
 #[test]
