@@ -2,7 +2,7 @@
 
 use scsp_engine::shard::{Condition, Life, RecordView, Refusal};
 use scsp_profile::{KvBody, KvKind, Stamp};
-use scsp_wire::ServerId;
+use scsp_wire::{CsaSeq, ServerId};
 
 use crate::script::{LSID, Lab, Msg, Rec, ca, hello, rec, records, sum};
 use crate::support::{D0, D1, I0, START_UNIX_MS, World, at, id, millis, secs};
@@ -282,6 +282,12 @@ fn k_05_age_of_flooded_records_is_told() {
     // The clock of a neighbour shows in what it made itself, not in what it passes on.
     assert_eq!(lab.hub.home(b"k").skew_ms(D0), 4000);
     lab.flood(D0, &[rec(b"k", 3, 1, 3, &value(0, None, b"v"))]);
+    assert_eq!(lab.hub.home(b"k").skew_ms(D0), 4000);
+    assert_eq!(samples(&mut lab), [millis(1000)]);
+    // A purge ends the numbers of an entry, it is no write.
+    let purge = CsaSeq::PURGE.get();
+    lab.flood(D0, &[rec(b"k", 9, purge, 3, &value(100, None, b"v"))]);
+    assert_eq!(samples(&mut lab), []);
     assert_eq!(lab.hub.home(b"k").skew_ms(D0), 4000);
     let mut lab = Lab::new(&[9]);
     lab.align(D0);
