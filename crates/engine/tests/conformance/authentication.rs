@@ -6,7 +6,10 @@ use scsp_engine::hello::State::{Bidirectional, Waiting};
 use scsp_engine::message::{Abnormal, Epoch};
 use scsp_engine::shard::{DATAGRAM_LEN_MAX, Drop};
 use scsp_engine::{AuthFailure, AuthKey, AuthMode, AuthSetup, Notice, Period, Setup, ToControl};
-use scsp_wire::{Algorithm, Builder, Header, HelloFields, MacKey, OWN_VENDOR, Signer, checksum};
+use scsp_wire::{
+    Algorithm, Builder, Header, HelloFields, MacKey, MessageType, OWN_VENDOR, Signer, checksum,
+    overhead,
+};
 
 use crate::multipoint::{counted, mesh};
 use crate::script::{LSID, Lab, Msg, ca, hello, rec, records, sum};
@@ -702,6 +705,34 @@ fn w_10_signed_packets_keep_the_limit() {
             max
         );
         assert!(max < DATAGRAM_LEN_MAX && max > 65_000);
+    }
+}
+
+/// Goal: what a link can carry is what is left beside the signature: an entry whose summary alone fits
+/// only without it is left out of the exchange and counted, and the exchange ends (D-14).
+#[test]
+fn d_14_the_signature_takes_room_from_summaries() {
+    let signature = Signer {
+        spi: 1,
+        key: &mac_key(b"secret"),
+    }
+    .extension_len();
+    // A CA with two ids of 4 octets around a summary with one of 4 octets, its key left out.
+    let (around, summary) = (overhead(MessageType::Ca, 4, 4), 16);
+    for (key_len, summarized) in [(200, true), (201, false), (200 + signature, false)] {
+        let keys = auth(AuthMode::Require, &[key(1, b"secret")]);
+        let mut lab = Lab::with(&[9, 8], |setup| {
+            setup.shards = 1;
+            setup.dcs[0].auth = keys.clone();
+            setup.dcs[0].datagram_limit = around + signature + summary + 200;
+            setup.dcs[0].packet_limit = around + signature + summary + 200;
+        });
+        lab.align(crate::support::D1);
+        lab.flood(crate::support::D1, &[rec(&vec![7; key_len], 8, 1, 1, b"")]);
+        align(&mut lab);
+        assert_eq!(lab.alignment(D0), Aligned, "{key_len}");
+        let counters = lab.hub.shards[0].counters(crate::support::I0);
+        assert_eq!(counters.unsendable, u64::from(!summarized), "{key_len}");
     }
 }
 

@@ -242,6 +242,21 @@ fn csu_06_changing_records_do_not_hide_silence() {
     assert_eq!(lab.alignment(D0), Aligned);
 }
 
+/// Goal: a neighbour that acknowledges everything but one record is reset for that one, as soon as if
+/// it were silent.
+#[test]
+fn csu_06_replies_to_others_do_not_hide_a_record() {
+    let mut lab = aligned_of(&[9]);
+    lab.publish(b"stuck", b"body");
+    for n in 0..12 {
+        assert_eq!(lab.alignment(D0), Aligned, "{n}");
+        lab.publish(&[n], b"body");
+        lab.send(D0, &Msg::Reply(vec![sum(&[n], LSID, 1000)]));
+        lab.wait(millis(500));
+    }
+    assert_eq!(lab.hub.hello(D0), Waiting);
+}
+
 /// Goal: a newer instance takes the place of the queued one, resends included.
 #[test]
 fn csu_07_queue_holds_the_newest_instance() {
@@ -797,6 +812,30 @@ fn csu_05_window() {
     assert!(left.is_empty(), "{left:?}");
     lab.wait(secs(3));
     assert_eq!(lab.sent(D0), []);
+}
+
+/// Goal: the window ends a packet that could hold more.
+#[test]
+fn csu_05_window_ends_a_packet() {
+    let mut lab = Lab::with(&[9], |setup| {
+        setup.shards = 1;
+        setup.dcs[0].packet_limit = 60_000;
+    });
+    lab.align(D0);
+    let now = lab.now();
+    for key in 0..250_u8 {
+        let shard = &mut lab.hub.shards[0];
+        shard.publish(now, I0, &[key], &[0; 1000], None).unwrap();
+    }
+    lab.collect();
+    let sent = lab.sent(D0);
+    let lens = sent
+        .iter()
+        .map(|msg| records(std::slice::from_ref(msg)).len());
+    let lens: Vec<_> = lens.collect();
+    assert_eq!((lens.len(), lens[0], lens[1]), (3, 58, 58), "{lens:?}");
+    // Records of 1,017 octets: 128 KiB hold 128 of them.
+    assert_eq!(lens[2], 12);
 }
 
 /// Goal: a record that no packet for a neighbour can hold is counted, and blocks nothing behind it.
