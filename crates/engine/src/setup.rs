@@ -76,6 +76,8 @@ pub struct Setup {
 pub struct LinkSetup {
     /// One packet can reach all neighbours on it (H-10, CSU-14).
     pub multipoint: bool,
+    /// One send carries several packets of one length (`shard::Transmit::segment`).
+    pub segments: bool,
 }
 
 /// Where a packet goes.
@@ -166,6 +168,13 @@ impl Setup {
         self.links
             .get(link.index())
             .is_some_and(|link| link.multipoint)
+    }
+
+    /// Whether one send on `link` carries several packets.
+    pub fn takes_segments(&self, link: LinkIndex) -> bool {
+        self.links
+            .get(link.index())
+            .is_some_and(|link| link.segments)
     }
 
     /// The DCS whose machine a Hello of `station` on `link` is for. With a family it is one of that

@@ -48,7 +48,7 @@ pub use outcome::Outcome;
 pub use owner::shard_of;
 pub use records::RecordView;
 pub use snapshot::KEPT_LEN_MAX;
-pub use transmit::DATAGRAM_LEN_MAX;
+pub use transmit::{DATAGRAM_LEN_MAX, SEGMENTS_MAX};
 
 pub(crate) use originate::EXTENSIONS_LEN_MAX;
 pub(crate) use owner::split_by_shard;
@@ -60,14 +60,15 @@ use peer::{Gate, Peer};
 use purge::Purges;
 use reoriginate::Reoriginations;
 
-/// A packet that was built into the caller's buffer.
+/// A packet that was built into the caller's buffer, or several for one receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// Its receiver.
+    /// The receiver.
     pub to: Destination,
     /// Octets of the buffer used.
     pub len: usize,
-    /// When the buffer holds several packets: octets of each but the last, which may be shorter.
+    /// When the buffer holds several packets, [`SEGMENTS_MAX`] at most: octets of each but the last,
+    /// which may be shorter.
     pub segment: Option<usize>,
 }
 

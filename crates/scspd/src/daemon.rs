@@ -424,8 +424,12 @@ pub(crate) fn engine_setup(
             auth: peer.auth_setup(config.groups[instance.index()].auth_failure),
         })
         .collect();
-    let link_setup = |reach: &Reach| LinkSetup {
-        multipoint: config.links[reach.link].is_multipoint(),
+    let link_setup = |reach: &Reach| {
+        let link = &config.links[reach.link];
+        LinkSetup {
+            multipoint: link.is_multipoint(),
+            segments: !matches!(link.kind, LinkKind::Ethernet { .. }), // A frame is one packet.
+        }
     };
     Setup {
         lsid: config.server.id,

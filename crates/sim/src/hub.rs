@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use scsp_cache::KeyHasher;
 use scsp_engine::message::ToShard;
-use scsp_engine::shard::shard_of;
+use scsp_engine::shard::{DATAGRAM_LEN_MAX, shard_of};
 use scsp_engine::{
     AuthKey, AuthMode, AuthSetup, Control, DcsIndex, DcsSetup, InstanceIndex, InstanceSetup,
     LinkIndex, LinkSetup, Now, Period, Setup, Shard, ShardIndex, Time, ToControl,
@@ -411,6 +411,8 @@ impl Hub {
                 .iter()
                 .map(|link| LinkSetup {
                     multipoint: plan.links[*link].multipoint,
+                    // Not on Ethernet: what it carries is a frame each.
+                    segments: plan.datagram_limit == DATAGRAM_LEN_MAX,
                 })
                 .collect(),
             dcs: dcs.collect(),

@@ -33,7 +33,7 @@ use crate::{Now, Time};
 
 use super::peer::{Gate, Peer};
 use super::purge::Purges;
-use super::transmit::{Encoder, Frame};
+use super::transmit::{Built, Encoder, Frame, is_full};
 use super::{Instance, Shard};
 
 /// Looks at all entries for the sake of one link are at least so far apart.
@@ -215,7 +215,13 @@ impl Shard {
     }
 
     /// Builds the next CSU Request for everybody on a link.
-    pub(super) fn build_group(&mut self, now: Now, index: usize, out: &mut [u8]) -> Option<usize> {
+    pub(super) fn build_group(
+        &mut self,
+        now: Now,
+        index: usize,
+        out: &mut [u8],
+        segment: Option<usize>,
+    ) -> Option<Built> {
         let group = &self.groups[index];
         let profile = self.setup.instances[group.instance.index()].profile;
         let Instance {
@@ -230,28 +236,31 @@ impl Shard {
             return None; // What waits is looked at again for each member.
         }
         let (limit, signer) = (group.packet_limit, signing.signer());
-        let frame = Frame::new(&self.setup, any, &group.receiver, limit, signer);
-        let len_max = frame.record_len_max(MessageType::CsuRequest, out.len());
+        let frame = Frame::new(&self.setup, any, &group.receiver, limit, signer).of(segment);
+        let len_max = frame.record_len_max(MessageType::CsuRequest);
         let (_, first_len) = group.next(store, purges, &self.peers, len_max)?;
         let encoder = Encoder {
             profile,
             now,
             purges,
         };
-        let mut builder = frame.start(MessageType::CsuRequest, out, first_len)?;
-        while let Some((id, _)) = group.next(store, purges, &self.peers, len_max) {
+        let (mut builder, spare) = frame.start(MessageType::CsuRequest, out, first_len)?;
+        let mut more = false;
+        while let Some((id, len)) = group.next(store, purges, &self.peers, len_max) {
+            if is_full(&builder, group.max_records) {
+                more = true;
+                break;
+            }
             if !encoder.push(&mut builder, store, id, None) {
+                more = len > builder.room() + spare;
                 break;
             }
             store.mark_told(id, now.time, |queue| group.member(queue).is_some());
             store.acknowledge(id, group.queue);
             counters.broadcast += 1;
-            if builder.record_count() == group.max_records {
-                break;
-            }
         }
         self.door.packets.sent[usize::from(MessageType::CsuRequest.code()) - 1] += 1;
-        Some(frame.finish(builder))
+        Some(frame.finish(builder, more))
     }
 
     /// With whom `dcs` is meshed from now on. Those that it is not any more are owed, and so is it,

@@ -1,5 +1,17 @@
 //! Building CSU Requests, CSU Replies and CSUS messages (RFC 2334 B.2.2..B.2.4) straight into the
 //! caller's buffer, bundled per DCS up to the packet limit.
+//!
+//! Full packets follow each other in one buffer, so that one send takes all of them (the kernel or
+//! the device cuts them apart, `UDP_SEGMENT`):
+//!
+//! ```text
+//!   ├── segment ──┼── segment ──┼── segment ──┼─ rest ─┤    len
+//!     packet 0      packet 1      packet 2      packet 3
+//! ```
+//!
+//! Only the last one may be shorter than the first. So the first one sets the length at which all
+//! others stop taking records, and one that leaves out, for that reason alone, a record that its
+//! own limit allowed is the last: no packet is sent short for the sake of bundling but that one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,34 +36,81 @@ pub(super) const SOLICITED_HOP_COUNT: u16 = 1;
 const WITHHELD_RETRY: Duration = Duration::from_secs(1);
 /// Largest UDP payload over IPv4 (D-14).
 pub const DATAGRAM_LEN_MAX: usize = 65_507;
+/// Packets in one buffer: the smallest limit of any kernel that cuts packets.
+pub const SEGMENTS_MAX: usize = 64;
 
 impl Shard {
-    /// Builds the next packet into `out`, which must hold [`DATAGRAM_LEN_MAX`] octets; `None`
-    /// when there is nothing to send now.
+    /// Builds the next packet into `out`, which must hold [`DATAGRAM_LEN_MAX`] octets, and behind
+    /// it those for the same receiver that may go with it; `None` when there is nothing to send
+    /// now.
     pub fn poll_transmit(&mut self, now: Now, out: &mut [u8]) -> Option<Transmit> {
+        assert!(
+            out.len() >= DATAGRAM_LEN_MAX,
+            "room for the largest packet (D-14)"
+        );
         let (peers, turns) = (self.peers.len(), self.peers.len() + self.groups.len());
         // Groups come last, and what they leave to unicast needs another round.
         let rounds = if self.groups.is_empty() { 1 } else { 2 };
         for _ in 0..rounds * turns {
             let index = self.turn % turns;
-            let (to, len) = if index < peers {
-                let dcs = DcsIndex(u16::try_from(index).expect("checked when configured"));
-                (Destination::Dcs(dcs), self.build(now, dcs, out))
-            } else {
-                let group = index - peers;
-                let to = Destination::Group(self.groups[group].link);
-                (to, self.build_group(now, group, out))
+            let dcs = |index| DcsIndex(u16::try_from(index).expect("checked when configured"));
+            let turn = match index.checked_sub(peers) {
+                None => Turn::Dcs(dcs(index)),
+                Some(group) => Turn::Group(group),
             };
-            if let Some(len) = len {
-                let segment = None;
-                return Some(Transmit { to, len, segment });
+            if let Some(first) = self.build_turn(now, turn, out, None) {
+                return Some(self.extend(now, turn, &first, out));
             }
             self.turn = index + 1;
         }
         None
     }
 
-    fn build(&mut self, now: Now, dcs: DcsIndex, out: &mut [u8]) -> Option<usize> {
+    /// A packet for whoever has the turn; behind others of `segment` octets it is no longer.
+    fn build_turn(
+        &mut self,
+        now: Now,
+        turn: Turn,
+        out: &mut [u8],
+        segment: Option<usize>,
+    ) -> Option<Built> {
+        match turn {
+            Turn::Dcs(dcs) => self.build(now, dcs, out, segment),
+            Turn::Group(group) => self.build_group(now, group, out, segment),
+        }
+    }
+
+    /// Builds on behind the first packet while there are further ones of its length.
+    fn extend(&mut self, now: Now, turn: Turn, first: &Built, out: &mut [u8]) -> Transmit {
+        let (to, link) = match turn {
+            Turn::Dcs(dcs) => (Destination::Dcs(dcs), self.setup.dcs[dcs.index()].link),
+            Turn::Group(group) => {
+                let link = self.groups[group].link;
+                (Destination::Group(link), link)
+            }
+        };
+        let segment = first.len;
+        let (mut len, mut count) = (segment, 1);
+        let mut goes_on = first.more && self.setup.takes_segments(link);
+        while goes_on && count < SEGMENTS_MAX && len + segment <= DATAGRAM_LEN_MAX {
+            let Some(next) = self.build_turn(now, turn, &mut out[len..], Some(segment)) else {
+                break;
+            };
+            len += next.len;
+            count += 1;
+            goes_on = next.more && next.len == segment;
+        }
+        let segment = (count > 1).then_some(segment);
+        Transmit { to, len, segment }
+    }
+
+    fn build(
+        &mut self,
+        now: Now,
+        dcs: DcsIndex,
+        out: &mut [u8],
+        segment: Option<usize>,
+    ) -> Option<Built> {
         let peer = &self.peers[dcs.index()];
         if peer.gate != Gate::Open {
             return None; // CSU-01
@@ -64,31 +123,26 @@ impl Shard {
             return None;
         }
         let limit = setup.dcs[dcs.index()].packet_limit;
-        let frame = Frame::new(&setup, dcs, id.as_bytes(), limit, signing.signer());
+        let signer = signing.signer();
+        let frame = Frame::new(&setup, dcs, id.as_bytes(), limit, signer).of(segment);
+        let max = setup.dcs[dcs.index()].max_records;
         let peer = &mut self.peers[dcs.index()];
-        let (kind, len) = if !peer.acks.is_empty() {
-            (
-                MessageType::CsuReply,
-                frame.pack(MessageType::CsuReply, out, &mut peer.acks, 0)?,
-            )
+        let (kind, built) = if !peer.acks.is_empty() {
+            let kind = MessageType::CsuReply;
+            (kind, frame.pack(kind, out, &mut peer.acks, 0)?)
         } else if peer.solicit.due {
-            let len = frame.solicit(out, &peer.solicit)?;
+            let built = frame.solicit(out, &peer.solicit)?;
             peer.solicit.sent(now.time);
-            (MessageType::Csus, len)
+            (MessageType::Csus, built)
         } else if !peer.nulls.is_empty() {
-            let max = setup.dcs[dcs.index()].max_records;
-            (
-                MessageType::CsuRequest,
-                frame.pack(MessageType::CsuRequest, out, &mut peer.nulls, max)?,
-            )
+            let kind = MessageType::CsuRequest;
+            (kind, frame.pack(kind, out, &mut peer.nulls, max)?)
         } else {
-            (
-                MessageType::CsuRequest,
-                self.build_request(now, dcs, &frame, out)?,
-            )
+            let built = self.build_request(now, dcs, &frame, out)?;
+            (MessageType::CsuRequest, built)
         };
         self.door.packets.sent[usize::from(kind.code()) - 1] += 1;
-        Some(len)
+        Some(built)
     }
 
     /// No key is valid: nothing is sent (X-04). What answers the neighbour is given up, since it
@@ -114,11 +168,11 @@ impl Shard {
         dcs: DcsIndex,
         frame: &Frame<'_>,
         out: &mut [u8],
-    ) -> Option<usize> {
+    ) -> Option<Built> {
         let at = self.peers[dcs.index()].instance;
         let max_records = self.setup.dcs[dcs.index()].max_records;
         let profile = self.setup.instances[at.index()].profile;
-        let len_max = frame.record_len_max(MessageType::CsuRequest, out.len());
+        let len_max = frame.record_len_max(MessageType::CsuRequest);
         let first_len = self.first_sendable(now, dcs, len_max)?;
         let group = self.group_ahead(dcs);
         let peer = &mut self.peers[dcs.index()];
@@ -134,24 +188,26 @@ impl Shard {
             now,
             purges,
         };
-        let mut builder = frame.start(MessageType::CsuRequest, out, first_len)?;
+        let (mut builder, spare) = frame.start(MessageType::CsuRequest, out, first_len)?;
+        let mut more = false;
         while let Some((id, solicited)) = store.peek_unsent(peer.queue) {
             let len = purges.outgoing_len(store, id);
             let is_held = group.is_some_and(|group| store.is_queued(id, group));
             if is_held || !peer.window.allows(store.in_flight_bytes(peer.queue), len) {
                 break;
             }
+            if is_full(&builder, max_records) {
+                more = true;
+                break;
+            }
             let hop_count = solicited.then_some(SOLICITED_HOP_COUNT);
-            let pushed = encoder.push(&mut builder, store, id, hop_count);
-            if !pushed {
+            if !encoder.push(&mut builder, store, id, hop_count) {
+                more = len > builder.room() + spare;
                 break;
             }
             store.mark_sent(peer.queue, now.time);
-            if builder.record_count() == max_records {
-                break;
-            }
         }
-        (!builder.is_empty()).then(|| frame.finish(builder))
+        (!builder.is_empty()).then(|| frame.finish(builder, more))
     }
 
     /// The group of the DCS, if it has something to send: what is on its queue goes out with it
@@ -271,12 +327,30 @@ impl Encoder<'_> {
     }
 }
 
+/// Who has the turn to be sent something.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Dcs(DcsIndex),
+    /// A multipoint link, by position of its group.
+    Group(usize),
+}
+
+/// A packet that was built.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Built {
+    len: usize,
+    /// It is full, and there is more for its receiver to come in packets of its kind.
+    more: bool,
+}
+
 /// What every packet for one DCS, or for all on a link, starts with.
 pub(super) struct Frame<'a> {
     header: Header<'a>,
     limit: usize,
     /// Octets of the largest packet that the link carries (D-14).
     largest: usize,
+    /// Octets of the packets that it comes behind: it must not be longer.
+    segment: Option<usize>,
     signer: Option<Signer<'a>>,
 }
 
@@ -300,8 +374,14 @@ impl<'a> Frame<'a> {
             header,
             limit,
             largest: setup.dcs[dcs.index()].datagram_limit.min(DATAGRAM_LEN_MAX),
+            segment: None,
             signer,
         }
+    }
+
+    /// The same for a packet behind others of `segment` octets.
+    pub(super) fn of(self, segment: Option<usize>) -> Self {
+        Self { segment, ..self }
     }
 
     /// Octets of a packet without records.
@@ -310,30 +390,36 @@ impl<'a> Frame<'a> {
         overhead(kind, self.header.sender.len(), self.header.receiver.len()) + signature
     }
 
-    /// The last step: signature and checksum (D-08).
-    pub(super) fn finish(&self, builder: Builder<'_>) -> usize {
-        match &self.signer {
+    /// The last step: signature and checksum (D-08). A packet beyond the limit (D-14) travels in
+    /// fragments, and so by itself.
+    pub(super) fn finish(&self, builder: Builder<'_>, more: bool) -> Built {
+        let len = match &self.signer {
             Some(signer) => builder.finish_signed(signer),
             None => builder.finish(),
-        }
+        };
+        let more = more && len <= self.limit;
+        Built { len, more }
     }
 
-    /// Octets of the largest record that a packet in a buffer of `out_len` octets can hold.
-    pub(super) fn record_len_max(&self, kind: MessageType, out_len: usize) -> usize {
-        out_len
-            .min(self.largest)
-            .saturating_sub(self.fixed_len(kind))
+    /// Octets of the largest record that any packet can hold.
+    pub(super) fn record_len_max(&self, kind: MessageType) -> usize {
+        self.largest.saturating_sub(self.fixed_len(kind))
     }
 
-    /// A packet within the limit, or as large as its first record alone needs (D-14).
+    /// A packet within the limit, or as large as its first record alone needs (D-14), and how much
+    /// longer it could be if it was not to come behind others.
     pub(super) fn start<'b>(
         &self,
         kind: MessageType,
         out: &'b mut [u8],
         first_len: usize,
-    ) -> Option<Builder<'b>> {
-        let fixed_len = self.fixed_len(kind);
-        let limit = self.limit.max(fixed_len + first_len).min(self.largest);
+    ) -> Option<(Builder<'b>, usize)> {
+        let len_min = self.fixed_len(kind) + first_len;
+        let own_limit = self.limit.max(len_min).min(self.largest);
+        let limit = self.segment.map_or(own_limit, |len| len.min(own_limit));
+        if limit < len_min {
+            return None;
+        }
         let mut builder = match kind {
             MessageType::CsuRequest => Builder::csu_request(out, limit, &self.header),
             MessageType::CsuReply => Builder::csu_reply(out, limit, &self.header),
@@ -343,7 +429,7 @@ impl<'a> Frame<'a> {
         let fits = self
             .signer
             .is_none_or(|signer| builder.reserve_signature(&signer));
-        fits.then_some(builder)
+        fits.then_some((builder, own_limit - limit))
     }
 
     /// Moves as many summaries as fit from `packed` into a packet, `max` at most, 0: any number.
@@ -353,27 +439,35 @@ impl<'a> Frame<'a> {
         out: &mut [u8],
         packed: &mut Packed,
         max: u16,
-    ) -> Option<usize> {
-        let mut builder = self.start(kind, out, packed.front()?.len())?;
+    ) -> Option<Built> {
+        let (mut builder, spare) = self.start(kind, out, packed.front()?.len())?;
+        let mut more = false;
         while let Some(wire) = packed.front() {
             let len = wire.len();
+            if is_full(&builder, max) {
+                more = true;
+                break;
+            }
             if !builder.push_wire(wire, 1) {
+                more = len > builder.room() + spare;
                 break;
             }
             packed.pop(len);
-            if builder.record_count() == max {
-                break;
-            }
         }
-        (!builder.is_empty()).then(|| self.finish(builder))
+        (!builder.is_empty()).then(|| self.finish(builder, more))
     }
 
     /// A CSUS for what is still missing of the page; a page is at most a packet.
-    fn solicit(&self, out: &mut [u8], solicit: &Solicit) -> Option<usize> {
-        let mut builder = self.start(MessageType::Csus, out, solicit.page_len())?;
+    fn solicit(&self, out: &mut [u8], solicit: &Solicit) -> Option<Built> {
+        let (mut builder, _) = self.start(MessageType::Csus, out, solicit.page_len())?;
         for summary in solicit.open_summaries() {
             builder.push_wire(summary.wire, 1);
         }
-        Some(self.finish(builder))
+        Some(self.finish(builder, false))
     }
+}
+
+/// Whether a packet holds `max` records, 0: any number.
+pub(super) fn is_full(builder: &Builder<'_>, max: u16) -> bool {
+    max > 0 && builder.record_count() == max
 }

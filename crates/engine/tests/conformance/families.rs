@@ -36,7 +36,13 @@ fn adapt(setup: &mut Setup) {
         ..dcs()
     };
     setup.dcs = vec![at(0, 0), at(1, 0), at(2, 0), at(0, 1)];
-    setup.links = vec![LinkSetup { multipoint: false }; 2];
+    setup.links = vec![
+        LinkSetup {
+            multipoint: false,
+            segments: true
+        };
+        2
+    ];
 }
 
 fn lab() -> Lab {
@@ -247,7 +253,10 @@ fn h_14_h_10_one_stream_for_all() {
             .flat_map(|other| [(other, 0), (other, 1)])
             .map(at)
             .collect();
-        setup.links = vec![LinkSetup { multipoint: true }];
+        setup.links = vec![LinkSetup {
+            multipoint: true,
+            segments: true,
+        }];
         Hub::new(setup, at_start())
     };
     let mut world = World::of((0..3).map(hub).collect(), Vec::new());
@@ -292,7 +301,10 @@ fn h_14_csu_15_a_family_is_no_mesh() {
             .filter(|(other, instance)| !apart(*other, *instance))
             .map(at)
             .collect();
-        setup.links = vec![LinkSetup { multipoint: true }];
+        setup.links = vec![LinkSetup {
+            multipoint: true,
+            segments: true,
+        }];
         Hub::new(setup, at_start())
     };
     let mut world = World::of((0..4).map(hub).collect(), Vec::new());

@@ -15,6 +15,7 @@ mod nhrp;
 mod properties;
 mod purge;
 mod script;
+mod segments;
 mod smoke;
 mod steered;
 mod support;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use scsp_engine::auth::Signing;
 use scsp_engine::message::BatchKind;
-use scsp_engine::shard::{Condition, DATAGRAM_LEN_MAX, Drop, KvValue, Life, Message, shard_of};
+use scsp_engine::shard::{
+    Condition, DATAGRAM_LEN_MAX, Drop, KvValue, Life, Message, SEGMENTS_MAX, Transmit, shard_of,
+};
 use scsp_engine::{
     AuthSetup, Control, DcsIndex, DcsSetup, Destination, InstanceIndex, InstanceSetup, LinkIndex,
     LinkSetup, Notice, Now, PeerStatus, Setup, Shard, ShardIndex, Time, ToControl, ToShard,
@@ -112,7 +114,13 @@ fn unicast(setup: &mut Setup) {
     for (dcs, link) in setup.dcs.iter_mut().zip(0..) {
         (dcs.link, dcs.station) = (LinkIndex(link), link);
     }
-    setup.links = vec![LinkSetup { multipoint: false }; setup.dcs.len()];
+    setup.links = vec![
+        LinkSetup {
+            multipoint: false,
+            segments: true
+        };
+        setup.dcs.len()
+    ];
 }
 
 /// A message between cores.
@@ -150,6 +158,8 @@ pub(crate) struct Hub {
     /// Packets to everybody on a multipoint link.
     pub(crate) out_to_all: VecDeque<(LinkIndex, Vec<u8>)>,
     pub(crate) notices: Vec<Notice>,
+    /// What the shards sent: to whom, and the octets of the packets that went as one.
+    pub(crate) sends: Vec<(Destination, Vec<usize>)>,
     /// Hellos sent.
     pub(crate) hellos: usize,
     watches: Vec<Watch>,
@@ -185,6 +195,7 @@ impl Hub {
             out: VecDeque::new(),
             out_to_all: VecDeque::new(),
             notices: Vec::new(),
+            sends: Vec::new(),
             hellos: 0,
             watches: setup.dcs.iter().map(|_| Watch::default()).collect(),
             buffer: vec![0; DATAGRAM_LEN_MAX],
@@ -234,10 +245,43 @@ impl Hub {
                 let sent = self.shards[index].poll_transmit(now, &mut buffer);
                 self.buffer = buffer;
                 let Some(sent) = sent else { break };
-                let bytes = self.buffer[..sent.len].to_vec();
-                self.emit(now, index + 1, sent.to, bytes);
+                let segment = sent.segment.unwrap_or(sent.len);
+                let packets = self.buffer[..sent.len].chunks(segment);
+                let packets: Vec<_> = packets.map(<[u8]>::to_vec).collect();
+                self.check_segments(&sent, packets.len());
+                self.sends
+                    .push((sent.to, packets.iter().map(Vec::len).collect()));
+                for bytes in packets {
+                    self.emit(now, index + 1, sent.to, bytes);
+                }
             }
         }
+    }
+
+    /// What a kernel demands of packets that it is to cut from one send.
+    fn check_segments(&self, sent: &Transmit, count: usize) {
+        assert!(sent.len <= DATAGRAM_LEN_MAX);
+        let Some(segment) = sent.segment else {
+            assert_eq!(count, 1);
+            return;
+        };
+        assert!((2..=SEGMENTS_MAX).contains(&count));
+        let (link, limit) = match sent.to {
+            Destination::Dcs(dcs) => {
+                let setup = &self.setup.dcs[dcs.index()];
+                (setup.link, setup.packet_limit)
+            }
+            Destination::Group(link) => {
+                let on_link = self.setup.dcs_on(link);
+                let limits = on_link.map(|dcs| self.setup.dcs[dcs.index()].packet_limit);
+                (link, limits.max().unwrap())
+            }
+        };
+        assert!(self.setup.takes_segments(link));
+        assert!(
+            segment <= limit,
+            "D-14: what travels in fragments travels alone"
+        );
     }
 
     fn collect_control_packets(&mut self, now: Now) {

@@ -123,7 +123,10 @@ fn setup(config: &Config, workers: u16) -> Setup {
         hash_seed: 1,
         started_unix_ms: STARTED_UNIX_MS,
         instances: config.groups.iter().map(instance).collect(),
-        links: vec![LinkSetup { multipoint: false }],
+        links: vec![LinkSetup {
+            multipoint: false,
+            segments: true,
+        }],
         dcs: (0..).zip(&config.groups).flat_map(dcs).collect(),
     }
 }
