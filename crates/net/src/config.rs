@@ -17,7 +17,9 @@ const BUFFER_RING_LEN_MAX: u16 = 32_768;
 pub struct IoConfig {
     /// Receive buffers for datagrams, a power of two.
     pub receive_buffers: u16,
-    /// Payload octets of one receive buffer; with `gro` several datagrams share one.
+    /// Payload octets of one receive buffer; with `gro` several datagrams share one. All buffers
+    /// together should fit the processor's second cache: what the kernel copies into them is then
+    /// still there when it is read.
     pub receive_buffer_len_bytes: usize,
     /// Datagrams (or segmented sends) that may be under way at once.
     pub send_slots: u16,
@@ -42,7 +44,7 @@ pub struct IoConfig {
 impl Default for IoConfig {
     fn default() -> Self {
         Self {
-            receive_buffers: 32,
+            receive_buffers: 16,
             receive_buffer_len_bytes: 65_536,
             send_slots: 32,
             send_slot_len_bytes: 65_536,

@@ -15,8 +15,14 @@ pub struct Counters {
     pub datagrams_sent: u64,
     /// Payload octets of those.
     pub bytes_sent: u64,
+    /// Sends that the kernel cut into several datagrams (`UDP_SEGMENT`).
+    pub segmented_sends: u64,
+    /// Sends that it refused to cut, whose datagrams went one by one instead.
+    pub refused_segments: u64,
     /// Sends the kernel refused, each also reported by an event.
     pub send_failures: u64,
+    /// Receive buffers that came with several datagrams in them (`UDP_GRO`).
+    pub coalesced_receives: u64,
     /// Errors reported by a socket on receive (a refused datagram's ICMP, for one).
     pub receive_failures: u64,
     /// Datagrams longer than a receive buffer or from no usable address, dropped.
@@ -51,6 +57,7 @@ impl Counters {
         let segment = segment.filter(|&segment| segment > 0 && segment < len);
         self.datagrams_received += segment.map_or(1, |segment| len.div_ceil(segment) as u64);
         self.bytes_received += len as u64;
+        self.coalesced_receives += u64::from(segment.is_some());
         segment
     }
 }

@@ -110,6 +110,16 @@ pub enum Event {
         /// Why.
         error: io::Error,
     },
+    /// The kernel, or the device below, does not cut datagrams of this length on the link, at most
+    /// once for each length: they go one by one from now on. Nothing was lost.
+    SegmentsRefused {
+        /// Which link.
+        link: LinkId,
+        /// The shortest length refused so far; 0: none is cut at all.
+        segment: usize,
+        /// Why.
+        error: io::Error,
+    },
     /// A connection was accepted; its octets follow as [`Event::Received`].
     Accepted {
         /// Where.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::config::SEGMENTS_MAX;
 use crate::link_socket::{Framing, Outgoing};
-use crate::{Endpoint, IoError, LinkSocket, MacAddress, raw};
+use crate::{Endpoint, Event, IoError, LinkId, LinkSocket, MacAddress, raw};
 
 /// One datagram send, or several datagrams of one length, as the application asked for it.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Sending {
     pub(crate) segment: u16,
     /// The kernel cuts the datagrams (`UDP_SEGMENT`).
     pub(crate) whole: bool,
+    /// What the kernel said when it did not, if that may be for any reason but the cutting.
+    pub(crate) doubt: Option<i32>,
 }
 
 impl Sending {
@@ -27,6 +29,7 @@ impl Sending {
         len: 0,
         segment: 0,
         whole: false,
+        doubt: None,
     };
 
     /// Checks the application's request.
@@ -45,6 +48,7 @@ impl Sending {
             len,
             segment,
             whole: false,
+            doubt: None,
         }
     }
 
@@ -101,6 +105,8 @@ pub(crate) struct Link {
     pub(crate) generation: u32,
     /// `UDP_SEGMENT` works for segments shorter than this.
     segment_limit: u16,
+    /// Why that has become less, until somebody is told.
+    refusal: Option<io::Error>,
     /// Drops the sockets have reported so far (`SO_RXQ_OVFL`, wraps).
     dropped: [u32; Port::PER_LINK as usize],
 }
@@ -113,6 +119,7 @@ impl Link {
         gro: bool,
     ) -> Result<Self, IoError> {
         let may_segment = socket.framing().may_segment();
+        let mut refusal = None;
         for part in [Some(socket.as_fd()), socket.group()].into_iter().flatten() {
             rustix::io::ioctl_fionbio(part, !blocking)
                 .map_err(IoError::call("set a socket's blocking mode"))?;
@@ -122,13 +129,22 @@ impl Link {
                 // Refused by kernels before 5.0: then every datagram comes by itself. Set to 0
                 // when not wanted, since the socket may have been used before.
                 let _ = raw::set_option(part, libc::SOL_UDP, libc::UDP_GRO, i32::from(gro));
+                // Kernels before 4.18 would take the control message for nothing, and send
+                // everything as one datagram.
+                let known = raw::set_option(part, libc::SOL_UDP, libc::UDP_SEGMENT, 0);
+                refusal = refusal.or(known.err());
             }
         }
         Ok(Self {
             socket,
             receive,
             generation: 0,
-            segment_limit: if may_segment { u16::MAX } else { 0 },
+            segment_limit: if may_segment && refusal.is_none() {
+                u16::MAX
+            } else {
+                0
+            },
+            refusal,
             dropped: [0; Port::PER_LINK as usize],
         })
     }
@@ -185,15 +201,44 @@ impl Link {
         sending.segment > 0 && sending.segment < self.segment_limit
     }
 
-    /// Whether `error` means that segmentation was refused, and not the datagrams; remembered.
-    pub(crate) fn refuses_segments(&mut self, error: &io::Error, segment: u16) -> bool {
-        self.segment_limit = match error.raw_os_error() {
-            Some(libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP) => 0,
-            // Too long for the path: segments are never fragmented, single datagrams are.
-            Some(libc::EINVAL | libc::EMSGSIZE) => segment.min(self.segment_limit),
+    /// Whether `error` may mean that cutting was refused, and not the datagrams: then they are to
+    /// be sent one by one. What cannot mean anything else is remembered; else it is, once they
+    /// have been taken so.
+    pub(crate) fn refuses_segments(&mut self, error: &io::Error, sending: &mut Sending) -> bool {
+        match error.raw_os_error() {
+            Some(code @ (libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => {
+                self.limit_segments(0, code);
+            }
+            // Too long for the path, as segments are never fragmented, single datagrams are; or
+            // the destination itself is no good.
+            code @ Some(libc::EINVAL | libc::EMSGSIZE) => sending.doubt = code,
             _ => return false,
-        };
+        }
         true
+    }
+
+    /// One of the datagrams that were not cut was sent, so it was the cutting that was refused.
+    pub(crate) fn sent_apart(&mut self, sending: &mut Sending) {
+        if let Some(code) = sending.doubt.take() {
+            self.limit_segments(sending.segment, code);
+        }
+    }
+
+    fn limit_segments(&mut self, segment: u16, code: i32) {
+        if segment < self.segment_limit {
+            self.segment_limit = segment;
+            self.refusal = Some(io::Error::from_raw_os_error(code));
+        }
+    }
+
+    /// The news that some datagrams are not cut; `index` is the link's.
+    pub(crate) fn take_refusal(&mut self, index: u16) -> Option<Event> {
+        let error = self.refusal.take()?;
+        Some(Event::SegmentsRefused {
+            link: LinkId(index),
+            segment: self.segment_limit.into(),
+            error,
+        })
     }
 
     /// New drops since the last report.
@@ -227,21 +272,34 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], 9)).into()
     }
 
-    /// Goal: a refusal for length stops longer segments only, any other kind stops all.
+    /// Goal: a refusal for length stops longer segments only, and only once the datagrams have
+    /// passed without; any other kind stops all. Each is told once.
     #[test]
     fn refused_segments_are_remembered() {
-        let to = discard();
-        let sending = |segment| Sending::new(0, to, 6000, Some(segment));
+        let sending = |segment| Sending::new(0, discard(), 6000, Some(segment));
+        let error = io::Error::from_raw_os_error;
         let mut link = link();
         assert!(link.segments(&sending(2000)));
-        assert!(!link.segments(&Sending::new(0, to, 6000, None)));
-        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
-        assert!(!link.refuses_segments(&refused, 2000));
-        assert!(link.refuses_segments(&io::Error::from_raw_os_error(libc::EMSGSIZE), 2000));
+        assert!(!link.segments(&Sending::new(0, discard(), 6000, None)));
+        let mut sent = sending(2000);
+        assert!(!link.refuses_segments(&error(libc::ECONNREFUSED), &mut sent));
+        assert!(link.refuses_segments(&error(libc::EMSGSIZE), &mut sent));
+        assert!(link.segments(&sending(2000)), "it may be the destination");
+        link.sent_apart(&mut sent);
+        link.sent_apart(&mut sent);
         assert!(!link.segments(&sending(2000)));
         assert!(link.segments(&sending(1999)));
-        assert!(link.refuses_segments(&io::Error::from_raw_os_error(libc::EIO), 1000));
+        let told = |link: &mut Link| match link.take_refusal(0)? {
+            Event::SegmentsRefused { segment, error, .. } => Some((segment, error.raw_os_error())),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(&mut link), Some((2000, Some(libc::EMSGSIZE))));
+        assert_eq!(told(&mut link), None);
+        assert!(link.refuses_segments(&error(libc::EIO), &mut sending(1000)));
         assert!(!link.segments(&sending(500)));
+        assert_eq!(told(&mut link), Some((0, Some(libc::EIO))));
+        assert!(link.refuses_segments(&error(libc::EIO), &mut sending(1000)));
+        assert_eq!(told(&mut link), None);
     }
 
     /// Goal: the socket's running total becomes increments, across the wrap too.

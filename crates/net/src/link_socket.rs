@@ -4,11 +4,12 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::net::SendFlags;
 use socket2::{Domain, Socket, Type};
 
-use crate::{Endpoint, Interface, IoError, MacAddress, frame};
+use crate::{Endpoint, Interface, IoError, MacAddress, SEGMENTS_MAX, frame, raw};
 
 /// Room before a packet for the header of a frame, kept a multiple of 16.
 pub(crate) const HEADROOM: usize = 32;
@@ -179,6 +180,7 @@ impl LinkSocket {
         Ok(LinkSender {
             socket: socket.map_err(IoError::call("share a socket"))?,
             framing: self.framing,
+            refuses: AtomicBool::new(!self.framing.may_segment()),
         })
     }
 
@@ -206,11 +208,13 @@ impl From<UdpSocket> for LinkSocket {
     }
 }
 
-/// Sends packets on a link one by one, from any thread.
+/// Sends packets on a link, from any thread.
 #[derive(Debug)]
 pub struct LinkSender {
     socket: OwnedFd,
     framing: Framing,
+    /// Several packets do not go as one send.
+    refuses: AtomicBool,
 }
 
 impl LinkSender {
@@ -234,4 +238,47 @@ impl LinkSender {
         }
         Ok(packet.len())
     }
+
+    /// Sends packets that lie back to back in `packets`, each `segment` octets but for the last,
+    /// which may be shorter: as one send where the kernel and the device cut them apart, else one
+    /// by one. At most [`SEGMENTS_MAX`], and no more octets than one datagram holds. Never blocks.
+    /// Gives the octets sent; on an error those before it were sent, those after it were not.
+    pub fn send_segments(&self, packets: &[u8], segment: usize, to: Endpoint) -> io::Result<usize> {
+        if packets.len() <= segment {
+            return self.send(packets, to);
+        }
+        assert!(
+            segment > 0 && packets.len().div_ceil(segment) <= SEGMENTS_MAX,
+            "1 to {SEGMENTS_MAX} segments"
+        );
+        if !self.refuses.load(Ordering::Relaxed) {
+            let outgoing = self.framing.wrap(&mut [], to, packets.len())?;
+            let to = outgoing.name.expect("UDP has a destination");
+            let segment = u16::try_from(segment).expect("a datagram is shorter than 64 KiB");
+            match raw::send_segments(&self.socket, packets, segment, to) {
+                Err(error) if is_refusal(&error) => {}
+                result => return result,
+            }
+        }
+        for packet in packets.chunks(segment) {
+            self.send(packet, to)?;
+        }
+        // The same packets pass one by one: so it was the cutting that was refused.
+        self.refuses.store(true, Ordering::Relaxed);
+        Ok(packets.len())
+    }
+}
+
+/// Whether an error may be meant for the cutting of datagrams instead of the datagrams.
+fn is_refusal(error: &io::Error) -> bool {
+    let codes = [
+        libc::EIO,
+        libc::EINVAL,
+        libc::EMSGSIZE,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
 }

@@ -152,6 +152,7 @@ impl Poll {
             queue: VecDeque::new(),
             blocked: false,
         });
+        self.tell_refusal(index);
         Ok(LinkId(index))
     }
 
@@ -168,7 +169,13 @@ impl Poll {
         if self.batch.port.link() == link.0 {
             self.batch.len = self.batch.next;
         }
+        self.tell_refusal(link.0);
         Ok(())
+    }
+
+    fn tell_refusal(&mut self, link: u16) {
+        let refusal = self.links[usize::from(link)].link.take_refusal(link);
+        self.notices.extend(refusal);
     }
 
     pub(crate) fn add_listener(&mut self, listener: Listener) -> Result<ListenerId, IoError> {
@@ -424,11 +431,14 @@ impl Poll {
             {
                 Ok(sent) => {
                     for piece in queue.drain(..sent) {
-                        self.counters.datagrams_sent += match piece.segment {
-                            0 => 1,
-                            segment => u64::from(piece.len.div_ceil(segment.into())),
-                        };
-                        let sending = &self.sends[usize::from(piece.slot)];
+                        let sending = &mut self.sends[usize::from(piece.slot)];
+                        if piece.segment > 0 {
+                            self.counters.datagrams_sent += sending.datagrams();
+                            self.counters.segmented_sends += 1;
+                        } else {
+                            self.counters.datagrams_sent += 1;
+                            link.sent_apart(sending);
+                        }
                         self.counters.bytes_sent += sending.payload_len(piece.len as usize);
                         if self.ledger.complete(piece.slot) {
                             self.ledger.release(piece.slot);
@@ -441,8 +451,9 @@ impl Poll {
                     let piece = queue.pop_front().expect("the queue is not empty");
                     let done = self.ledger.complete(piece.slot);
                     let sending = &mut self.sends[usize::from(piece.slot)];
-                    if piece.segment > 0 && link.refuses_segments(&error, piece.segment) {
+                    if piece.segment > 0 && link.refuses_segments(&error, sending) {
                         sending.whole = false;
+                        self.counters.refused_segments += 1;
                         let operations = sending.datagrams();
                         let operations = u16::try_from(operations).expect("at most SEGMENTS_MAX");
                         self.ledger.lend(piece.slot, operations);
@@ -462,8 +473,9 @@ impl Poll {
                 }
             }
         }
+        let at = u16::try_from(index).expect("at most links_max");
+        self.notices.extend(link.take_refusal(at));
         if is_full && !*blocked {
-            let at = u16::try_from(index).expect("at most links_max");
             self.links[index].set_blocked(&self.epoll, at, true);
         }
     }

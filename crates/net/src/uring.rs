@@ -64,6 +64,7 @@ impl Uring {
         let link = Link::new(socket, receive, true, self.config.gro)?;
         self.start_link(index, &link)?;
         self.links.push(link);
+        self.tell_refusal(index);
         Ok(LinkId(index))
     }
 
@@ -77,7 +78,13 @@ impl Uring {
         for (port, _) in old.receiving(link.0) {
             self.ring.cancel_datagrams(port, old.generation);
         }
+        self.tell_refusal(link.0);
         Ok(())
+    }
+
+    fn tell_refusal(&mut self, link: u16) {
+        let refusal = self.links[usize::from(link)].take_refusal(link);
+        self.notices.extend(refusal);
     }
 
     /// Shows a link's sockets to the ring and receives on them.
@@ -286,26 +293,32 @@ impl Uring {
     }
 
     fn sent(&mut self, slot: u16, outcome: io::Result<usize>, done: bool) -> Option<Event> {
-        let sending = self.sends[usize::from(slot)];
+        let sending = &mut self.sends[usize::from(slot)];
+        let link = &mut self.links[usize::from(sending.link)];
         match outcome {
             Ok(len) => {
-                self.counters.datagrams_sent += if sending.whole {
-                    sending.datagrams()
+                if sending.whole {
+                    self.counters.datagrams_sent += sending.datagrams();
+                    self.counters.segmented_sends += 1;
                 } else {
-                    1
-                };
+                    self.counters.datagrams_sent += 1;
+                    link.sent_apart(sending);
+                }
                 self.counters.bytes_sent += sending.payload_len(len);
                 if done {
                     self.ring.release_slot(slot);
                 }
-                None
+                link.take_refusal(sending.link)
             }
             Err(error) => {
-                let link = &mut self.links[usize::from(sending.link)];
-                if sending.whole && link.refuses_segments(&error, sending.segment) {
+                if sending.whole && link.refuses_segments(&error, sending) {
+                    let sending = *sending;
+                    self.counters.refused_segments += 1;
+                    self.tell_refusal(sending.link);
                     self.start_send(slot, sending);
                     return None;
                 }
+                let sending = *sending;
                 if done {
                     self.ring.release_slot(slot);
                 }
@@ -352,7 +365,7 @@ impl Uring {
     fn start_send(&mut self, slot: u16, mut sending: Sending) {
         let Sending { to, segment, .. } = sending;
         let link = &self.links[usize::from(sending.link)];
-        sending.whole = link.segments(&sending);
+        sending.whole = sending.doubt.is_none() && link.segments(&sending);
         let outgoing = link.wrap(self.ring.block_mut(slot), &sending);
         self.sends[usize::from(slot)] = sending;
         let port = Port::main(sending.link);

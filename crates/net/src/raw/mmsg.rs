@@ -120,6 +120,34 @@ impl Receiver {
     }
 }
 
+/// One `sendmsg` of datagrams of `segment` octets each, the last may be shorter. Never blocks.
+pub(crate) fn send_segments(
+    socket: impl AsFd,
+    packets: &[u8],
+    segment: u16,
+    to: SocketAddr,
+) -> io::Result<usize> {
+    let (mut name, name_len) = encode_name(to);
+    let mut control = SegmentControl::new(segment);
+    let mut vector = libc::iovec {
+        iov_base: packets.as_ptr().cast_mut().cast(),
+        iov_len: packets.len(),
+    };
+    let mut message = empty_message();
+    message.msg_name = ptr::from_mut(&mut name).cast();
+    message.msg_namelen = name_len;
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_control = ptr::from_mut(&mut control).cast();
+    message.msg_controllen = size_of::<SegmentControl>() as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: `message` points to the locals `name`, `vector` and `control` with their exact
+    // lengths, and `vector` to `packets`; all outlive the call, which only reads them.
+    let result = unsafe { libc::sendmsg(descriptor, &raw const message, flags) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
 /// A datagram, or several of one length, inside a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {

@@ -16,7 +16,7 @@ mod slots;
 mod steering;
 
 pub(crate) use self::interface::{interface_ipv4, interface_mac, interface_mtu};
-pub(crate) use self::mmsg::{MMSG_LEN_MAX, Piece, Receiver, Sender};
+pub(crate) use self::mmsg::{MMSG_LEN_MAX, Piece, Receiver, Sender, send_segments};
 pub(crate) use self::option::set_option;
 pub(crate) use self::packet::{bind_packet, join_packet};
 pub(crate) use self::ring::{Completion, Datagram, Missing, Ring};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{DATAGRAM_LEN_MAX, SEGMENTS_MAX, raw, segments};
+use crate::{DATAGRAM_LEN_MAX, LinkSocket, SEGMENTS_MAX, raw, segments};
 
 on_both_backends!(datagrams:
     echo_of_every_size,
@@ -10,6 +10,8 @@ on_both_backends!(datagrams:
     segments_are_cut_and_coalesced,
     segments_come_apart_without_coalescing,
     refused_segmentation_falls_back,
+    segments_too_long_for_the_path_fall_back,
+    refused_destinations_leave_segmentation_alone,
     more_operations_than_the_rings_hold,
     failed_sends_are_reported,
     refused_datagrams_do_not_stop_a_link,
@@ -194,18 +196,26 @@ fn long_datagrams_are_dropped_and_counted(backend: Backend) {
     assert_eq!(io.counters().truncated, 2);
 }
 
-/// Sends `len` octets in segments of 1,400 from one link to another and gives what arrives, with
-/// the largest number of datagrams that came as one.
-fn segmented(io: &mut Io, from: LinkId, to: SocketAddr, len: usize) -> (Vec<Vec<u8>>, usize) {
+/// Sends `len` octets in segments of 1,400 from one link to another and gives what arrives, the
+/// largest number of datagrams that came as one, and how often a refusal was told.
+fn segmented(
+    io: &mut Io,
+    from: LinkId,
+    to: SocketAddr,
+    len: usize,
+) -> (Vec<Vec<u8>>, usize, usize) {
     let slot = io.send_slot().unwrap();
     io.slot_mut(&slot)[..len].copy_from_slice(&pattern(len, 3));
     io.send(slot, from, to, len, Some(1400));
-    let (mut arrived, mut most) = (Vec::new(), 0);
+    let (mut arrived, mut most, mut refusals) = (Vec::new(), 0, 0);
     turns_until(io, |io, event| {
         let Event::Datagram {
             buffer, segment, ..
         } = event
         else {
+            let is_news = matches!(event, Event::SegmentsRefused { .. });
+            assert!(is_news, "{event:?}");
+            refusals += 1;
             return false;
         };
         let parts: Vec<_> = segments(io.bytes(buffer), segment)
@@ -215,7 +225,7 @@ fn segmented(io: &mut Io, from: LinkId, to: SocketAddr, len: usize) -> (Vec<Vec<
         arrived.extend(parts);
         arrived.iter().map(Vec::len).sum::<usize>() >= len
     });
-    (arrived, most)
+    (arrived, most, refusals)
 }
 
 fn expect_segments(arrived: &[Vec<u8>], len: usize) {
@@ -236,8 +246,9 @@ fn segments_are_cut_and_coalesced(backend: Backend) {
     let (from, _) = add_link(&mut io);
     let (_, to) = add_link(&mut io);
     for len in [1401, 2800, 28_100, 1400 * 46] {
-        let (arrived, most) = segmented(&mut io, from, to, len);
+        let (arrived, most, refusals) = segmented(&mut io, from, to, len);
         expect_segments(&arrived, len);
+        assert_eq!(refusals, 0);
         assert_eq!(
             most,
             len.div_ceil(1400),
@@ -247,8 +258,11 @@ fn segments_are_cut_and_coalesced(backend: Backend) {
     io.turn(Some(Duration::ZERO)).unwrap();
     assert!(io.next_event().is_none());
     let count = 2 + 2 + 21 + 46;
-    assert_eq!(io.counters().datagrams_sent, count);
-    assert_eq!(io.counters().datagrams_received, count);
+    let counters = io.counters();
+    assert_eq!(counters.datagrams_sent, count);
+    assert_eq!(counters.datagrams_received, count);
+    assert_eq!(counters.segmented_sends, 4);
+    assert_eq!(counters.coalesced_receives, 4);
 }
 
 /// Goal: without coalescing every datagram comes by itself.
@@ -261,7 +275,7 @@ fn segments_come_apart_without_coalescing(backend: Backend) {
     let mut io = io(backend, &config);
     let (from, _) = add_link(&mut io);
     let (_, to) = add_link(&mut io);
-    let (arrived, most) = segmented(&mut io, from, to, 28_100);
+    let (arrived, most, _) = segmented(&mut io, from, to, 28_100);
     expect_segments(&arrived, 28_100);
     assert_eq!(most, 1);
 }
@@ -278,16 +292,110 @@ fn refused_segmentation_falls_back(backend: Backend) {
     raw::set_option(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
     let from = io.add_link(socket, true).unwrap();
     let (_, to) = add_link(&mut io);
-    for _ in 0..3 {
-        let (arrived, most) = segmented(&mut io, from, to, 28_100);
+    for round in 0..3 {
+        let (arrived, most, refusals) = segmented(&mut io, from, to, 28_100);
         expect_segments(&arrived, 28_100);
         assert_eq!(most, 1, "nothing was cut by the kernel");
+        assert_eq!(refusals, usize::from(round == 0), "told once");
     }
     io.turn(Some(Duration::ZERO)).unwrap();
     assert!(io.next_event().is_none());
     assert_eq!(io.counters().datagrams_sent, 63);
+    assert_eq!(io.counters().segmented_sends, 0);
+    assert_eq!(io.counters().refused_segments, 1);
     assert_eq!(io.counters().send_failures, 0);
     assert_eq!(io.free_slots(), 16);
+}
+
+/// Goal: segments longer than the path takes come apart, which fragments them, and shorter ones
+/// are still cut by the kernel.
+fn segments_too_long_for_the_path_fall_back(backend: Backend) {
+    let mut io = io(backend, &small());
+    let socket = bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
+    let from = io.add_link(socket, true).unwrap();
+    let (_, to) = add_link(&mut io);
+    // Nothing on loopback is too long, but more octets than any datagram holds are refused alike.
+    let slot = io.send_slot().unwrap();
+    let len = DATAGRAM_LEN_MAX + 1;
+    io.send(slot, from, to, len, Some(len / 2 + 1));
+    let (mut octets, mut told) = (0, Vec::new());
+    turns_until(&mut io, |io, event| {
+        match event {
+            Event::Datagram { buffer, .. } => octets += io.bytes(buffer).len(),
+            Event::SegmentsRefused { segment, .. } => told.push(segment),
+            other => panic!("{other:?}"),
+        }
+        octets == len
+    });
+    assert_eq!(told, [len / 2 + 1]);
+    let (arrived, most, refusals) = segmented(&mut io, from, to, 28_100);
+    expect_segments(&arrived, 28_100);
+    assert_eq!((most, refusals), (21, 0));
+    assert_eq!(io.counters().refused_segments, 1);
+    assert_eq!(io.counters().send_failures, 0);
+}
+
+/// Goal: a destination that the kernel refuses, with an error that could be meant for the
+/// segments, fails for each datagram and leaves the link as it was.
+fn refused_destinations_leave_segmentation_alone(backend: Backend) {
+    let mut io = io(backend, &small());
+    let (from, _) = add_link(&mut io);
+    let (_, to) = add_link(&mut io);
+    let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let slot = io.send_slot().unwrap();
+    io.send(slot, from, nowhere, 4200, Some(1400));
+    let mut failures = 0;
+    turns_until(&mut io, |_, event| {
+        let Event::SendFailed { error, .. } = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        failures += 1;
+        failures == 3
+    });
+    assert_eq!(io.counters().refused_segments, 1);
+    let (arrived, most, refusals) = segmented(&mut io, from, to, 28_100);
+    expect_segments(&arrived, 28_100);
+    assert_eq!((most, refusals), (21, 0));
+}
+
+/// Goal: a sender without an `Io` has packets cut as well, and sends them one by one where the
+/// kernel refuses; what is no packet at all fails.
+#[test]
+fn senders_send_segments() {
+    let mut io = io(Backend::Poll, &small());
+    let (_, to) = add_link(&mut io);
+    for refuses in [false, true] {
+        let socket = bind_udp("127.0.0.1:0".parse().unwrap(), &UdpOptions::default()).unwrap();
+        let no_check = i32::from(refuses);
+        raw::set_option(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, no_check).unwrap();
+        let sender = LinkSocket::from(socket).sender().unwrap();
+        for len in [1, 1400, 1401, 28_100] {
+            let sent = sender.send_segments(&pattern(len, 3), 1400, to.into());
+            assert_eq!(sent.unwrap(), len);
+            let (mut arrived, mut events) = (Vec::new(), 0);
+            turns_until(&mut io, |io, event| {
+                let Event::Datagram {
+                    buffer, segment, ..
+                } = event
+                else {
+                    panic!("{event:?}")
+                };
+                events += 1;
+                let parts = segments(io.bytes(buffer), segment);
+                arrived.extend(parts.map(<[u8]>::to_vec));
+                arrived.iter().map(Vec::len).sum::<usize>() == len
+            });
+            expect_segments(&arrived, len);
+            assert_eq!(events == 1, !refuses || len <= 1400);
+        }
+        let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let error = sender.send_segments(&[0; 10], 4, nowhere.into());
+        assert_eq!(error.unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+    let absent = LinkSocket::absent().unwrap().sender().unwrap();
+    let error = absent.send_segments(&[0; 10], 4, to.into()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN));
 }
 
 /// Goal: thousands of operations queued in one turn overflow both of the ring's queues, and still
@@ -314,7 +422,9 @@ fn more_operations_than_the_rings_hold(backend: Backend) {
         assert!(Instant::now() < until, "stuck: {:?}", io.counters());
         // Somebody asked for a slot in vain, so freed ones end the wait.
         io.turn(Some(DEADLINE)).unwrap();
-        assert!(io.next_event().is_none());
+        while let Some(event) = io.next_event() {
+            assert!(matches!(event, Event::SegmentsRefused { .. }), "{event:?}");
+        }
     }
     assert!(Instant::now() < until, "freed slots did not end the wait");
     let counters = io.counters();
