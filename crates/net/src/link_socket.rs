@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::net::SendFlags;
 use socket2::{Domain, Socket, Type};
@@ -180,7 +180,11 @@ impl LinkSocket {
         Ok(LinkSender {
             socket: socket.map_err(IoError::call("share a socket"))?,
             framing: self.framing,
-            refuses: AtomicBool::new(!self.framing.may_segment()),
+            segment_limit: AtomicUsize::new(if self.framing.may_segment() {
+                usize::MAX
+            } else {
+                0
+            }),
         })
     }
 
@@ -213,8 +217,8 @@ impl From<UdpSocket> for LinkSocket {
 pub struct LinkSender {
     socket: OwnedFd,
     framing: Framing,
-    /// Several packets do not go as one send.
-    refuses: AtomicBool,
+    /// Packets shorter than this go as one send.
+    segment_limit: AtomicUsize,
 }
 
 impl LinkSender {
@@ -251,34 +255,33 @@ impl LinkSender {
             segment > 0 && packets.len().div_ceil(segment) <= SEGMENTS_MAX,
             "1 to {SEGMENTS_MAX} segments"
         );
-        if !self.refuses.load(Ordering::Relaxed) {
+        let mut refused = None;
+        if segment < self.segment_limit.load(Ordering::Relaxed) {
             let outgoing = self.framing.wrap(&mut [], to, packets.len())?;
             let to = outgoing.name.expect("UDP has a destination");
-            let segment = u16::try_from(segment).expect("a datagram is shorter than 64 KiB");
-            match raw::send_segments(&self.socket, packets, segment, to) {
-                Err(error) if is_refusal(&error) => {}
-                result => return result,
+            let len = u16::try_from(segment).expect("a datagram is shorter than 64 KiB");
+            match raw::send_segments(&self.socket, packets, len, to) {
+                Err(error) => refused = Some(refused_from(&error, segment).ok_or(error)?),
+                Ok(len) => return Ok(len),
             }
         }
         for packet in packets.chunks(segment) {
             self.send(packet, to)?;
         }
         // The same packets pass one by one: so it was the cutting that was refused.
-        self.refuses.store(true, Ordering::Relaxed);
+        if let Some(from) = refused {
+            self.segment_limit.fetch_min(from, Ordering::Relaxed);
+        }
         Ok(packets.len())
     }
 }
 
-/// Whether an error may be meant for the cutting of datagrams instead of the datagrams.
-fn is_refusal(error: &io::Error) -> bool {
-    let codes = [
-        libc::EIO,
-        libc::EINVAL,
-        libc::EMSGSIZE,
-        libc::ENOPROTOOPT,
-        libc::EOPNOTSUPP,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|code| codes.contains(&code))
+/// From which length on packets are not cut, where an error may be meant for the cutting of
+/// packets of `segment` octets instead of the packets.
+fn refused_from(error: &io::Error, segment: usize) -> Option<usize> {
+    match error.raw_os_error()? {
+        libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP => Some(0),
+        libc::EINVAL | libc::EMSGSIZE => Some(segment),
+        _ => None,
+    }
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::admin::{self, Request};
+use crate::bundle::Bundle;
 use crate::client::{Effect, execute_on_control};
 use crate::clock::Clock;
 use crate::connectivity::{Change, Connectivity, Opened};
@@ -53,6 +54,8 @@ pub struct ControlThread {
     pub links: Vec<LinkSender>,
     /// By link, the socket that Hellos and CA messages are steered to, if they are.
     pub steered: Vec<Option<LinkSocket>>,
+    /// Packets that are about to be sent.
+    pub bundle: Bundle,
     /// Where the sockets of the links are open.
     pub opened: Vec<Option<Opened>>,
     /// Whom datagrams come from.
@@ -331,17 +334,14 @@ impl ControlThread {
             self.outbox.send(shard.index(), Message::Shard(message));
         }
         while let Some(packet) = self.control.poll_transmit() {
-            let (link, to) = self.hub.destination(packet.to);
-            let code = packet.bytes.get(1).copied().unwrap_or_default();
-            match self.links[link].send(&packet.bytes, to) {
-                Ok(len) => metrics.sent(code, len),
-                // A lost Hello or CA is sent again; the neighbour may simply not be there yet.
-                Err(error) => {
-                    metrics.send_failed();
-                    debug!(%to, %error, "send failed");
-                }
+            let to = self.hub.destination(packet.to);
+            if !self.bundle.push(to, &packet.bytes) {
+                self.send_bundle(metrics);
+                let fits = self.bundle.push(to, &packet.bytes);
+                assert!(fits, "an empty bundle takes any packet");
             }
         }
+        self.send_bundle(metrics);
         let mut noticed = false;
         while let Some(notice) = self.control.poll_notice() {
             metrics.notice(&self.hub, &notice);
@@ -354,6 +354,22 @@ impl ControlThread {
             }
         }
         self.ring();
+    }
+
+    fn send_bundle(&mut self, metrics: &mut Metrics) {
+        let Some(((link, to), packets, segment)) = self.bundle.packets() else {
+            return;
+        };
+        let (code, count) = (self.bundle.code(), self.bundle.count());
+        match self.links[link].send_segments(packets, segment, to) {
+            Ok(len) => metrics.sent(code, count, len),
+            // A lost Hello or CA is sent again; the neighbour may simply not be there yet.
+            Err(error) => {
+                metrics.send_failed(count);
+                debug!(%to, %error, "send failed");
+            }
+        }
+        self.bundle.clear();
     }
 
     /// Wakes the workers that got something. One that is behind drains its queue on its own; what

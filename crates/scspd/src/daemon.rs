@@ -1,6 +1,7 @@
 //! A hub put together: sockets bound, cores made, threads started.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use scsp_resp::command::COMMANDS;
 use tracing::{error, warn};
 
 use crate::board::Board;
+use crate::bundle::Bundle;
 use crate::clock::{Clock, unix_ms};
 use crate::config::{AbnormalEvents, BackendChoice, Config, Group, Link, LinkKind, ListenAddress};
 use crate::connectivity::Opened;
@@ -145,6 +147,7 @@ impl Daemon {
             inbox,
             links,
             steered,
+            bundle: Bundle::default(),
             opened,
             directory,
             admin,
@@ -391,6 +394,11 @@ fn assemble(
             .map(|_| WorkerStats::new(setup, COMMANDS.len()))
             .collect(),
         inbound: InboundStats::default(),
+        segments_refused: config
+            .links
+            .iter()
+            .map(|_| AtomicBool::new(false))
+            .collect(),
         snapshots: SnapshotStats::default(),
         connections_max: config.client.max_connections,
         started_unix_ms: setup.started_unix_ms,

@@ -1,6 +1,7 @@
 //! What every thread of a hub knows: configuration as the cores see it, names, statistics.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use scsp_engine::{DcsIndex, Destination, InstanceIndex, Setup};
 use scsp_net::{Backend, Endpoint};
@@ -54,6 +55,9 @@ pub struct Hub {
     pub stats: Vec<WorkerStats>,
     /// What came to the control thread's own sockets.
     pub inbound: InboundStats,
+    /// Whether it was logged that a link has no segmentation offload, by position in the
+    /// configuration.
+    pub segments_refused: Vec<AtomicBool>,
     /// What came of the snapshots.
     pub snapshots: SnapshotStats,
     /// Client connections allowed, over all workers.

@@ -13,6 +13,7 @@
 //! | `client.rs`, `client/` | the Redis protocol interface |
 //! | `spin.rs` | looking before sleeping |
 //! | `control.rs`, `inbound.rs`, `runtime.rs`, `admin.rs`, `metrics.rs`, `log.rs` | the control thread and what it serves |
+//! | `bundle.rs` | several of its packets in one send |
 //! | `snapshot/` | what outlives the process |
 //! | `demo.rs`, `board.rs` | several hubs in one process |
 
@@ -20,6 +21,7 @@
 
 pub mod admin;
 pub mod board;
+pub mod bundle;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -68,20 +68,20 @@ impl Metrics {
         metrics
     }
 
-    /// The control thread sent a packet with message type `code`.
-    pub fn sent(&mut self, code: u8, len: usize) {
+    /// The control thread sent `count` packets with message type `code`, `len` octets in all.
+    pub fn sent(&mut self, code: u8, count: usize, len: usize) {
         if let Some(sent) = usize::from(code)
             .checked_sub(1)
             .and_then(|at| self.sent.get_mut(at))
         {
-            *sent += 1;
+            *sent += count as u64;
         }
         self.sent_bytes += len as u64;
     }
 
-    /// The control thread could not send a packet.
-    pub fn send_failed(&mut self) {
-        self.send_failures += 1;
+    /// The control thread could not send `count` packets, or some of them.
+    pub fn send_failed(&mut self, count: usize) {
+        self.send_failures += count as u64;
     }
 
     /// A snapshot was written.
@@ -307,6 +307,12 @@ fn collect_worker(hub: &Hub, number: usize, worker: &WorkerStats) {
     count(
         "scsp_receive_buffers_exhausted_total",
         &worker.io.receive_buffers_exhausted,
+    );
+    count("scsp_segmented_sends_total", &worker.io.segmented_sends);
+    count("scsp_segments_refused_total", &worker.io.refused_segments);
+    count(
+        "scsp_coalesced_receives_total",
+        &worker.io.coalesced_receives,
     );
     // A gauge can hold fractions of a second; the name and its meaning are those of a counter.
     let busy = Duration::from_nanos(worker.busy_nanos.get()).as_secs_f64();

@@ -184,6 +184,12 @@ pub struct IoStats {
     pub truncated: Cell,
     /// Sends that failed.
     pub send_failures: Cell,
+    /// Sends that the kernel cut into several packets.
+    pub segmented_sends: Cell,
+    /// Sends that it refused to cut.
+    pub refused_segments: Cell,
+    /// Receive buffers that came with several packets.
+    pub coalesced_receives: Cell,
 }
 
 impl WorkerStats {
@@ -269,6 +275,9 @@ impl WorkerStats {
             .set(counters.completion_overflow);
         self.io.truncated.set(counters.truncated);
         self.io.send_failures.set(counters.send_failures);
+        self.io.segmented_sends.set(counters.segmented_sends);
+        self.io.refused_segments.set(counters.refused_segments);
+        self.io.coalesced_receives.set(counters.coalesced_receives);
     }
 }
 

@@ -4,14 +4,15 @@
 //! other threads sent, then let the shard build packets straight into send slots. Sending, waking
 //! others and waiting are one system call.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use scsp_engine::shard::{Drop as Refused, Message as ShardMessage};
+use scsp_engine::shard::{Drop as Refused, Message as ShardMessage, SEGMENTS_MAX};
 use scsp_engine::{InstanceIndex, Now, Shard, Time, ToShard};
 use scsp_net::{ConnId, Endpoint, Event, Io, IoConfig, IoError, LinkId, LinkSocket, segments};
 use scsp_wire::Envelope;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::client::{Clients, Context, OUTPUT_LEN_MAX, Verdict};
 use crate::clock::Clock;
@@ -28,6 +29,8 @@ const MESSAGES_PER_TURN_MAX: usize = 4096;
 
 /// Connections beyond the configured limit that are accepted to be told so.
 const CONNECTIONS_SPARE: usize = 64;
+
+const _: () = assert!(SEGMENTS_MAX <= scsp_net::SEGMENTS_MAX);
 
 /// Everything a worker thread is given.
 #[derive(Debug)]
@@ -255,9 +258,24 @@ impl Loop<'_> {
                 }
                 Event::Closed { conn, .. } => self.clients.closed(conn),
                 Event::Drained { conn } => self.drained(now, conn),
+                Event::SegmentsRefused {
+                    link,
+                    segment,
+                    error,
+                } => self.segments_refused(link, segment, &error),
                 // Counted by the backend; resends and Hellos go on as if the datagram was lost.
                 Event::SendFailed { .. } | Event::Woken => {}
             }
+        }
+    }
+
+    /// Packets on a link are sent one by one from now on. All workers come to the same.
+    fn segments_refused(&self, link: LinkId, segment: usize, error: &std::io::Error) {
+        let hub = &self.worker.hub;
+        if !hub.segments_refused[link.index()].swap(true, Ordering::Relaxed) {
+            let link = hub.config.links[link.index()].name.as_str();
+            let longest = segment.saturating_sub(1);
+            warn!(link, longest, %error, "no segmentation offload for packets longer than this");
         }
     }
 

@@ -75,6 +75,9 @@ fn every_series_exists_from_the_start(backend: Backend) {
             "scsp_ring_enter_total",
             "scsp_ring_completions_total",
             "scsp_receive_buffers_exhausted_total",
+            "scsp_segmented_sends_total",
+            "scsp_segments_refused_total",
+            "scsp_coalesced_receives_total",
         ] {
             has(name, &[("worker", worker)]);
         }

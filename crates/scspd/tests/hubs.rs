@@ -16,6 +16,7 @@ on_both_backends! {
     values_and_deletes_cross_the_line,
     k_03_life_shrinks_on_the_way_and_ends_everywhere,
     thousands_of_pipelined_values_arrive_byte_for_byte,
+    flooded_packets_share_sends,
     k_01_concurrent_writers_converge,
     a_killed_hub_catches_up_deletes_included,
     records_of_a_lost_hub_live_on_until_they_expire,
@@ -165,6 +166,36 @@ fn thousands_of_pipelined_values_arrive_byte_for_byte(backend: Backend) {
         for (number, got) in numbers.zip(values) {
             assert!(got == value(number), "key:{number} differs");
         }
+    }
+}
+
+/// Goal: what is written in bursts crosses the line in packets that the kernel cuts from one send
+/// and hands over together, requests and replies alike; nothing is lost on the way.
+fn flooded_packets_share_sends(backend: Backend) {
+    const COUNT: usize = 20_000;
+    let line = Line::start(backend);
+    let mut pipe = redis::pipe();
+    for number in 0..COUNT {
+        pipe.set(format!("key:{number:08}"), number).ignore();
+    }
+    let () = pipe.query(&mut line.a.redis()).unwrap();
+    let held = wait_until_equal(&line.hubs(), "clients", true);
+    assert_eq!(held.len(), COUNT);
+    for hub in line.hubs() {
+        let of_workers = |name| -> u64 {
+            let workers = (0..).map(|worker: u32| worker.to_string());
+            let counts = workers.map_while(|worker| hub.metric(name, &[("worker", &worker)]));
+            counts.map(|count| u64::from(count > 0.0)).sum()
+        };
+        assert!(
+            of_workers("scsp_segmented_sends_total") > 0,
+            "{}",
+            hub.log()
+        );
+        assert!(of_workers("scsp_coalesced_receives_total") > 0);
+        assert_eq!(of_workers("scsp_segments_refused_total"), 0);
+        let group = &[("group", "clients")];
+        assert_eq!(hub.count("scsp_records_retransmitted_total", group), 0);
     }
 }
 

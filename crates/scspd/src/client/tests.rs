@@ -163,6 +163,7 @@ impl World {
                 .map(|_| WorkerStats::new(&setup, CommandId::COUNT))
                 .collect(),
             inbound: crate::stats::InboundStats::default(),
+            segments_refused: Vec::new(),
             snapshots: crate::stats::SnapshotStats::default(),
             connections_max,
             config: config.clone(),
