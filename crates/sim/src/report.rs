@@ -143,6 +143,8 @@ pub struct Stats {
     pub events: u64,
     /// Packets sent, by message type code - 1.
     pub packets: [u64; 5],
+    /// Sends of several packets at once.
+    pub shared_sends: u64,
     /// Faults of the plan that came about, by kind.
     pub(crate) faults: [u64; FaultKind::LABELS.len()],
     pub(crate) links: LinkStats,
@@ -209,6 +211,7 @@ impl Stats {
         self.align_permille = self.align_permille.max(other.align_permille);
         self.rest_permille = self.rest_permille.max(other.rest_permille);
         self.alignments += other.alignments;
+        self.shared_sends += other.shared_sends;
         self.abnormal += other.abnormal;
         self.reoriginated += other.reoriginated;
         self.hash = self.hash.wrapping_add(other.hash);
@@ -273,13 +276,14 @@ impl fmt::Display for Stats {
         write!(
             f,
             "machines     {} alignments, {} abnormal events, {} records re-originated, {} snapshots, \
-             {} worlds signed, {} packets unauthenticated",
+             {} worlds signed, {} packets unauthenticated, {} sends of several packets",
             self.alignments,
             self.abnormal,
             self.reoriginated,
             self.snapshots,
             self.signed_worlds,
-            self.unauthenticated
+            self.unauthenticated,
+            self.shared_sends
         )
     }
 }

@@ -128,6 +128,7 @@ impl World {
             }
             let transmit = self.cores(hub).shards[shard].poll_transmit(clocks, &mut buffer);
             let Some(transmit) = transmit else { break };
+            self.stats.shared_sends += u64::from(transmit.segment.is_some());
             let segment = transmit.segment.unwrap_or(transmit.len).max(1);
             for packet in buffer[..transmit.len].chunks(segment) {
                 self.send(hub, transmit.to, packet)?;
