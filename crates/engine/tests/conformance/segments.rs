@@ -119,7 +119,7 @@ fn segments_group_packets_share_a_send() {
     };
     assert_eq!(*to, Destination::Group(LinkIndex(0)));
     assert!(lens.len() > 5);
-    assert_dense(&[lens.clone()], lens[0]);
+    assert_dense(std::slice::from_ref(lens), lens[0]);
 }
 
 /// Goal: signed packets share a send as others do.
