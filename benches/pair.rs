@@ -83,7 +83,10 @@ impl Hub {
             hash_seed: 7,
             started_unix_ms: START_UNIX_MS,
             instances: vec![instance()],
-            links: vec![LinkSetup { multipoint: false }],
+            links: vec![LinkSetup {
+                multipoint: false,
+                segments: true,
+            }],
             dcs: vec![DcsSetup {
                 instance: I0,
                 link: LinkIndex(0),
