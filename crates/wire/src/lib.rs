@@ -42,4 +42,4 @@ pub use record::{
     Keys, Record, RecordWalk, Records, Summaries, Summary, SummaryFields, SummaryWalk,
     encode_record, encode_summary, record_len, set_hop_count, summary_len,
 };
-pub use vendor::{Item, ItemKind, Items, OWN_VENDOR, VendorError, items_len};
+pub use vendor::{AlignmentOffer, Item, ItemKind, Items, OWN_VENDOR, VendorError, items_len};

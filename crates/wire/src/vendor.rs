@@ -59,6 +59,39 @@ pub struct Item<'a> {
     pub value: &'a [u8],
 }
 
+/// What a server offers for an alignment (item 3): sent in the CA messages by which master and slave
+/// are negotiated (RFC 2334 2.2.1). Where both offer it, several CA messages may be in flight; else
+/// the exchange is in lock step (CA-07).
+///
+/// Its value: u16 window, u16 packet size. Octets behind them are for later versions.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct AlignmentOffer {
+    /// CA messages that may be in flight.
+    pub window: u16,
+    /// Octets of the largest packet with summaries.
+    pub packet: u16,
+}
+
+impl AlignmentOffer {
+    /// Octets of the item's value.
+    pub const LEN: usize = 4;
+
+    /// The item's value.
+    pub const fn encode(self) -> [u8; Self::LEN] {
+        let ([a, b], [c, d]) = (self.window.to_be_bytes(), self.packet.to_be_bytes());
+        [a, b, c, d]
+    }
+
+    /// Reads an item's value; `None` when it is too short.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let (&[a, b, c, d], _) = value.split_first_chunk()?;
+        Some(Self {
+            window: u16::from_be_bytes([a, b]),
+            packet: u16::from_be_bytes([c, d]),
+        })
+    }
+}
+
 /// Data of our own extension that cannot be read. The packet is as good without them.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum VendorError {
@@ -114,6 +147,13 @@ impl<'a> Extensions<'a> {
             ExtensionKind::Vendor { oui, data } if oui == OWN_VENDOR => Some(Items::parse(data)),
             _ => None,
         })
+    }
+
+    /// What the sender offers for the alignment; `None` also when that cannot be read.
+    pub fn alignment_offer(&self) -> Option<AlignmentOffer> {
+        let mut items = self.own_items()?.ok()?;
+        let item = items.find(|item| item.kind == ItemKind::Alignment)?;
+        AlignmentOffer::parse(item.value)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use scsp_wire::{
-    Algorithm, Builder, CsaSeq, EXTENSION_AUTHENTICATION, Envelope, ExtensionKind, FamilyId,
-    Header, HelloFields, Item, ItemKind, Items, MacKey, Message, OWN_VENDOR, ParseError,
+    Algorithm, AlignmentOffer, Builder, CsaSeq, EXTENSION_AUTHENTICATION, Envelope, ExtensionKind,
+    FamilyId, Header, HelloFields, Item, ItemKind, Items, MacKey, Message, OWN_VENDOR, ParseError,
     ProtocolId, ServerGroupId, Signer, SummaryFields, VendorError, checksum, items_len,
 };
 
@@ -447,5 +447,49 @@ proptest! {
         if let Ok(items) = Items::parse(&tail) {
             prop_assert!(items.count() <= tail.len());
         }
+    }
+}
+
+/// Goal: what a server offers for alignments is found among other items; octets behind it are for
+/// later versions, and an item that is too short offers nothing.
+#[test]
+fn x_07_alignment_offers() {
+    fn item(value: &[u8]) -> Item<'_> {
+        Item {
+            kind: ItemKind::Alignment,
+            value,
+        }
+    }
+    let of = |items: &[Item<'_>]| {
+        let mut bytes = vec![0; 900];
+        let mut builder = Builder::hello(&mut bytes, 900, &HEADER, HELLO).unwrap();
+        assert!(builder.push_items(items));
+        let len = builder.finish();
+        let message = Message::parse(&bytes[..len]).unwrap();
+        message.extensions().alignment_offer()
+    };
+    let counter = Item {
+        kind: ItemKind::ReplayCounter,
+        value: &[1, 2],
+    };
+    let offer = AlignmentOffer {
+        window: 64,
+        packet: 1472,
+    };
+    assert_eq!(offer.encode(), [0, 64, 5, 0xC0]);
+    assert_eq!(of(&[counter, item(&offer.encode())]), Some(offer));
+    assert_eq!(of(&[item(&[0, 64, 5, 0xC0, 9, 9])]), Some(offer));
+    assert_eq!(of(&[item(&[0, 64, 5])]), None);
+    assert_eq!(of(&[counter]), None);
+}
+
+proptest! {
+    /// every offer is read as it was written, and any octets are read without a panic.
+    #[test]
+    fn x_07_any_alignment_offer(window: u16, packet: u16, octets: Vec<u8>) {
+        let offer = AlignmentOffer { window, packet };
+        prop_assert_eq!(AlignmentOffer::parse(&offer.encode()), Some(offer));
+        let read = AlignmentOffer::parse(&octets);
+        prop_assert_eq!(read.is_some(), octets.len() >= AlignmentOffer::LEN);
     }
 }
