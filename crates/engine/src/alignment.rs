@@ -1,16 +1,49 @@
 //! The cache alignment machine (RFC 2334 2.2, B.2.1): one for each DCS and instance.
 //!
 //! [`judge`] is the whole table: what a CA message means in each state and role. [`Alignment`]
-//! holds what an exchange needs to remember; `control/exchange.rs` carries the verdicts out.
+//! holds what an exchange needs to remember, [`Flow`] its numbers; `control/exchange.rs` and
+//! `control/summaries.rs` carry the verdicts out.
+
+mod flow;
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-use scsp_wire::CaSeq;
+use scsp_wire::{AlignmentOffer, CaSeq};
 
 use crate::Time;
 use crate::message::{Epoch, Page};
 use crate::setup::ShardIndex;
+
+pub(crate) use flow::Flow;
+
+/// Octets of CA messages in flight that fit the default receive buffer of a Linux socket, overhead
+/// included.
+const IN_FLIGHT_OCTETS: usize = 128 * 1024;
+/// Smallest packet size that is taken seriously.
+const PACKET_LEN_MIN: u16 = 128;
+
+/// What to offer for alignments over a link with this packet limit: as many messages in flight as
+/// a receiver takes in one go, each as large as the link carries in one piece. A larger packet would
+/// be lost with any of its fragments, and the window makes up for the size.
+pub fn offer(packet_limit: usize) -> AlignmentOffer {
+    let packet = u16::try_from(packet_limit).unwrap_or(u16::MAX);
+    let window = IN_FLIGHT_OCTETS / usize::from(packet.max(PACKET_LEN_MIN));
+    let window = u16::try_from(window).unwrap_or(u16::MAX);
+    AlignmentOffer {
+        window: window.clamp(2, flow::WIDTH_MAX),
+        packet,
+    }
+}
+
+/// What two servers both offer: the smaller numbers. `None`: too little for more than lock step.
+pub(crate) fn agree(ours: AlignmentOffer, theirs: AlignmentOffer) -> Option<AlignmentOffer> {
+    let both = AlignmentOffer {
+        window: ours.window.min(theirs.window).min(flow::WIDTH_MAX),
+        packet: ours.packet.min(theirs.packet),
+    };
+    (both.window > 1 && both.packet >= PACKET_LEN_MIN).then_some(both)
+}
 
 /// State of a cache alignment machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -200,14 +233,15 @@ pub(crate) struct Source {
     pub(crate) consumed: usize,
     /// The first page has come, which the shard sends unasked. Nothing else counts before.
     pub(crate) opened: bool,
-    /// Whether the shard has more after the pages it delivered.
+    /// Whether the shard has more after the pages it delivered. True until the first comes.
     pub(crate) more: bool,
-    /// A page is asked for and has not come.
-    pub(crate) requested: bool,
+    /// Pages that are asked for and have not come.
+    pub(crate) requested: usize,
 }
 
-/// Pages of one shard that are kept ready, so that an exchange does not wait for its shards.
-const PAGES_AHEAD: usize = 2;
+/// Pages of one shard that are at hand or asked for, so that an exchange does not wait for its
+/// shards.
+const PAGES_AHEAD: usize = 4;
 
 impl Source {
     pub(crate) fn is_drained(&self) -> bool {
@@ -216,34 +250,54 @@ impl Source {
 
     /// Whether another page is to be asked for; it counts as asked for then.
     pub(crate) fn wants_page(&mut self) -> bool {
-        let wants = self.more && !self.requested && self.pages.len() < PAGES_AHEAD;
-        self.requested |= wants;
+        let wants = self.more && self.opened && self.pages.len() + self.requested < PAGES_AHEAD;
+        self.requested += usize::from(wants);
         wants
     }
 }
 
-/// Who may solicit from the neighbour: one shard at a time, so that at most one CSUS is
-/// outstanding (CA-19).
-#[derive(Debug, Default)]
+/// Who may solicit from the neighbour. In lock step one shard at a time, so that at most one CSUS
+/// is outstanding (CA-19); otherwise as many as there may be CSUS messages.
+#[derive(Debug)]
 pub(crate) struct Turns {
-    pub(crate) holder: Option<ShardIndex>,
+    /// How many may at a time.
+    pub(crate) most: u16,
+    pub(crate) holders: Vec<ShardIndex>,
     pub(crate) waiting: VecDeque<ShardIndex>,
     /// Shards that have not compared all summaries yet.
     pub(crate) comparing: u16,
 }
 
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            most: 1,
+            holders: Vec::new(),
+            waiting: VecDeque::new(),
+            comparing: 0,
+        }
+    }
+}
+
 impl Turns {
-    /// The shard whose turn begins now, if any.
+    /// A shard whose turn begins now, if any.
     pub(crate) fn grant(&mut self) -> Option<ShardIndex> {
-        if self.holder.is_some() {
+        if self.holders.len() >= usize::from(self.most) {
             return None;
         }
-        self.holder = self.waiting.pop_front();
-        self.holder
+        let shard = self.waiting.pop_front()?;
+        self.holders.push(shard);
+        Some(shard)
+    }
+
+    /// A turn is over; whether there was one.
+    pub(crate) fn end(&mut self, shard: ShardIndex) -> bool {
+        let held = self.holders.iter().position(|holder| *holder == shard);
+        held.map(|at| self.holders.swap_remove(at)).is_some()
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.holder.is_none() && self.waiting.is_empty() && self.comparing == 0
+        self.holders.is_empty() && self.waiting.is_empty() && self.comparing == 0
     }
 }
 
@@ -255,18 +309,20 @@ pub struct Alignment {
     /// Meaningful from Summarize on.
     pub(crate) role: Role,
     pub(crate) epoch: Epoch,
-    pub(crate) sequence: CaSeq,
+    /// The messages of the exchange.
+    pub(crate) flow: Flow,
+    /// Octets of the largest packet with summaries.
+    pub(crate) packet_limit: usize,
+    /// Our CA messages under the number that was negotiated carry our offer.
+    pub(crate) offers: bool,
+    /// Times that unanswered messages were sent again since one was answered.
+    pub(crate) fruitless: u32,
+    /// Exchanges with several messages in flight did not come forward: until one ends, the next
+    /// ones are in lock step.
+    pub(crate) is_cautious: bool,
     /// Last sequence of our own choice, so that the next one is larger.
     pub(crate) used: CaSeq,
-    /// Last CA sent, for resending; empty when none is kept.
-    pub(crate) last_ca: Vec<u8>,
-    /// O bit of the last CA sent.
-    pub(crate) sent_more: bool,
-    /// O bit of the last CA taken in.
-    pub(crate) received_more: bool,
-    /// A CA is to be sent as soon as its summaries are there.
-    pub(crate) owed: bool,
-    /// When to resend the last CA.
+    /// When to resend what is not answered.
     pub(crate) resend_at: Option<Time>,
     pub(crate) sources: Vec<Source>,
     pub(crate) turns: Turns,
@@ -295,6 +351,11 @@ impl Adopted {
         self.next = (self.next + 1) % self.recent.len();
     }
 
+    /// Whether the sequence was adopted before.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
     /// Whether what was just summarized is to be offered by CSU Request as well; said once.
     pub(crate) fn take_doubt(&mut self) -> bool {
         std::mem::take(&mut self.doubtful)
@@ -309,12 +370,12 @@ impl Alignment {
             since: now,
             role: Role::Slave,
             epoch: Epoch::default(),
-            sequence: CaSeq(0),
+            flow: Flow::default(),
+            packet_limit: 0,
+            offers: false,
+            fruitless: 0,
+            is_cautious: false,
             used: CaSeq(0),
-            last_ca: Vec::new(),
-            sent_more: true,
-            received_more: true,
-            owed: false,
             resend_at: None,
             sources: (0..shards).map(|_| Source::default()).collect(),
             turns: Turns::default(),
@@ -336,23 +397,20 @@ impl Alignment {
         }
     }
 
-    /// The sequence of the next message.
-    pub(crate) fn advance(&mut self) {
-        self.sequence = self.sequence.next();
-        if self.role == Role::Master {
-            self.used = self.sequence;
-        }
-    }
-
     /// Forgets the exchange and begins a new incarnation.
     pub(crate) fn reset(&mut self) {
         self.epoch = Epoch(self.epoch.0.wrapping_add(1));
-        self.last_ca.clear();
-        self.sent_more = true;
-        self.received_more = true;
-        self.owed = false;
+        self.flow = Flow::default();
+        self.offers = false;
+        self.fruitless = 0;
         self.resend_at = None;
-        self.sources.fill_with(Source::default);
+        for source in &mut self.sources {
+            *source = Source {
+                more: true,
+                requested: 1,
+                ..Source::default()
+            };
+        }
         self.turns = Turns::default();
     }
 }
@@ -388,25 +446,30 @@ mod tests {
         }
     }
 
-    /// Goal: a page is asked for while fewer than two are at hand and the shard has more, and never
-    /// a second one before the first has come: what is prepared stays bounded.
+    /// Goal: pages are asked for while fewer than four are at hand or on their way and the shard
+    /// has more: what is prepared stays bounded.
     #[test]
-    fn ca_10_two_pages_are_kept_ready() {
+    fn ca_10_four_pages_are_kept_ready() {
         let mut source = Source {
             more: true,
             opened: true,
             ..Source::default()
         };
-        assert!(source.wants_page());
-        assert!(!source.wants_page(), "asked for already");
-        for (pages, wants) in [(1, true), (2, false)] {
+        let asked = std::iter::from_fn(|| source.wants_page().then_some(())).count();
+        assert_eq!((asked, source.requested), (PAGES_AHEAD, PAGES_AHEAD));
+        for _ in 0..PAGES_AHEAD {
             source.pages.push_back(page());
-            source.requested = false;
-            assert_eq!(source.wants_page(), wants, "{pages} at hand");
+            source.requested -= 1;
+            assert!(!source.wants_page(), "as many are at hand");
         }
-        source.pages.clear();
+        source.pages.pop_front();
+        assert!(source.wants_page());
+        source.requested = 0;
         source.more = false;
         assert!(!source.wants_page(), "there are no more");
+        source.more = true;
+        source.opened = false;
+        assert!(!source.wants_page(), "the first comes unasked");
     }
 
     /// Goal: a sequence counts as adopted before while at most seven others were adopted since, and

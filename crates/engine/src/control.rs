@@ -11,6 +11,7 @@ mod boot;
 mod exchange;
 mod hellos;
 mod mesh;
+mod summaries;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -266,7 +267,7 @@ impl Control {
             ToControl::MovedOn { dcs, epoch } => {
                 let alignment = &mut self.dcs[dcs.index()].alignment;
                 if alignment.epoch == epoch && alignment.state.is_updating() {
-                    alignment.last_ca.clear(); // CA-15
+                    alignment.flow.release(); // CA-15
                 }
             }
             ToControl::OwnRepeated { dcs } => self.handle_own_repeated(now, dcs),

@@ -10,7 +10,7 @@
 //! | file | holds | RFC 2334 |
 //! |---|---|---|
 //! | `hello.rs` | hello machine (HFSM): table, timers | 2.1, B.2.5 |
-//! | `alignment.rs` | cache alignment machine (CAFSM): judgement of CA messages, exchange state | 2.2, B.2.1 |
+//! | `alignment.rs`, `alignment/` | cache alignment machine (CAFSM): judgement of CA messages, exchange state, numbers | 2.2, B.2.1 |
 //! | `control.rs`, `control/` | the `Control` core: packets and messages in, hello and CA packets out | 2.1, 2.2 |
 //! | `control/aside.rs`, `shard/batches.rs` | what waits to be worth a wake | |
 //! | `control/hellos.rs` | who says Hello to whom: links, families | 2.1, B.2.5 |

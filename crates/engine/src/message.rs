@@ -212,13 +212,17 @@ pub enum ToShard {
         /// The exchange.
         epoch: Epoch,
     },
-    /// This shard alone may solicit from the neighbour until it says
-    /// [`TurnOver`](ToControl::TurnOver) (CA-19).
+    /// This shard may solicit from the neighbour until it says [`TurnOver`](ToControl::TurnOver)
+    /// (CA-19); in lock step it alone.
     Turn {
         /// The neighbour.
         dcs: DcsIndex,
         /// The exchange.
         epoch: Epoch,
+        /// Octets of summaries in a CSUS.
+        octets: usize,
+        /// What may be outstanding: as much as so many CSUS messages hold.
+        packets: u16,
     },
     /// The alignment went down: forget its queues and lists.
     Down {

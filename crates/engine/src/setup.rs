@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use scsp_profile::Profile;
-use scsp_wire::{FamilyId, ProtocolId, ServerGroupId, ServerId};
+use scsp_wire::{AlignmentOffer, FamilyId, ProtocolId, ServerGroupId, ServerId};
 
 use crate::auth::AuthSetup;
 
@@ -144,6 +144,8 @@ pub struct DcsSetup {
     pub expected_id: Option<ServerId>,
     /// Records per CSU Request at most; 0: as many as fit.
     pub max_records: u16,
+    /// What is offered to it for alignments; `None`: lock step, as with everybody who offers nothing.
+    pub offer: Option<AlignmentOffer>,
     /// Authentication of packets from and to it.
     pub auth: AuthSetup,
 }

@@ -231,7 +231,12 @@ impl Shard {
             }
             ToShard::Offer { dcs, epoch, bytes } => self.handle_offer(dcs, epoch, &bytes),
             ToShard::Update { dcs, epoch } => self.handle_update(now, dcs, epoch),
-            ToShard::Turn { dcs, epoch } => self.handle_turn(now, dcs, epoch),
+            ToShard::Turn {
+                dcs,
+                epoch,
+                octets,
+                packets,
+            } => self.handle_turn(now, dcs, epoch, octets, packets),
             ToShard::Down { dcs } => self.handle_down(now, dcs),
             ToShard::Packet { dcs, bytes } => self.handle_returned(now, dcs, &bytes),
             ToShard::Batch {
@@ -299,7 +304,7 @@ impl Shard {
                     sent.map(|at| at.saturating_add(instance.csu_retransmit)),
                     unanswered.map(|at| at.saturating_add(patience)),
                     peer.solicit
-                        .sent_at
+                        .sent_at()
                         .map(|at| at.saturating_add(instance.csus_retransmit)),
                     self.door.next_due(at),
                     peer.retry_at,

@@ -427,6 +427,7 @@ pub(crate) fn engine_setup(
             station,
             packet_limit: limits[peer.link].packet,
             datagram_limit: limits[peer.link].datagram,
+            offer: Some(scsp_engine::alignment::offer(limits[peer.link].packet)),
             expected_id: peer.expected_id,
             max_records: peer.max_records,
             auth: peer.auth_setup(config.groups[instance.index()].auth_failure),

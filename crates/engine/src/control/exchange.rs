@@ -1,24 +1,24 @@
-//! Carrying out the verdicts of the alignment machine (RFC 2334 2.2): who sends which CA message
-//! when, with whose summaries.
+//! Carrying out the verdicts of the alignment machine (RFC 2334 2.2): negotiation, what is taken in
+//! and sent again, Update Cache and the turns to solicit. What is sent: `summaries.rs`.
 
 use std::sync::Arc;
 
-use scsp_wire::{Builder, Ca, CaFlags, Envelope, Header, Message, MessageType, ServerId, overhead};
+use scsp_wire::{AlignmentOffer, Ca, Envelope, MessageType, overhead};
 
 use crate::Now;
-use crate::alignment::{Offset, Role, Signal, Source, State, Verdict, judge};
-use crate::message::{Epoch, Page, ToShard};
+use crate::alignment::{Flow, Role, Signal, State, Verdict, agree, judge};
+use crate::message::{Epoch, ToShard};
 use crate::setup::{DcsIndex, Destination, ShardIndex};
 use crate::shard::split_by_shard;
 
+use super::summaries::offer_room;
 use super::{Control, Notice};
 
-/// M, I and O off.
-const NO_FLAGS: CaFlags = CaFlags {
-    master: false,
-    initialize: false,
-    more: false,
-};
+/// Octets of summaries that a shard hands over in one go, where packets are smaller.
+const PAGE_OCTETS: usize = 16 * 1024;
+/// Times that everything in flight is sent again without any answer before the exchange starts over
+/// in lock step.
+const FRUITLESS_MAX: u32 = 8;
 
 impl Control {
     /// The only assignment to an alignment state.
@@ -55,34 +55,70 @@ impl Control {
             return;
         };
         let sequence = self.fresh_sequence(now, dcs);
+        let packet_limit = self.setup.dcs[dcs.index()].packet_limit;
+        let offers = self.offer_to(dcs).is_some();
         let alignment = self.alignment_mut(dcs);
         alignment.reset();
-        alignment.sequence = sequence;
+        alignment.role = Role::Master; // As every opening says of its sender.
+        alignment.flow = Flow::negotiating(sequence);
+        alignment.packet_limit = packet_limit;
+        alignment.offers = offers;
         alignment.used = sequence;
         alignment.started = now.time;
         let epoch = alignment.epoch;
         self.enter(now, dcs, State::Negotiation);
-        let limit = self.setup.dcs[dcs.index()].packet_limit;
-        let fixed = overhead(
-            MessageType::Ca,
-            self.setup.lsid.as_bytes().len(),
-            id.as_bytes().len(),
-        );
-        let room = self.setup.dcs[dcs.index()].auth.room();
-        let page_octets = limit.saturating_sub(fixed + room);
+        let page_octets = self.summary_octets(dcs).max(PAGE_OCTETS);
         self.tell_all(|| ToShard::Exchange {
             dcs,
             epoch,
             id: Box::new(id),
             page_octets,
         });
-        let flags = CaFlags {
-            master: true,
-            initialize: true,
-            more: true,
-        };
-        self.send_ca(now, dcs, &id, flags, false);
+        self.send_opening(now, dcs, &id, sequence);
         self.arm(now, dcs);
+    }
+
+    /// Octets of a packet of the exchange that are left for summaries.
+    fn summary_octets(&self, dcs: DcsIndex) -> usize {
+        let limit = self.dcs[dcs.index()].alignment.packet_limit;
+        limit.saturating_sub(self.fixed_octets(dcs))
+    }
+
+    /// Octets of a CA message without summaries.
+    fn fixed_octets(&self, dcs: DcsIndex) -> usize {
+        let id_len = self.dcsid(dcs).map_or(0, |id| id.as_bytes().len());
+        let lsid_len = self.setup.lsid.as_bytes().len();
+        let room = self.setup.dcs[dcs.index()].auth.room();
+        overhead(MessageType::Ca, lsid_len, id_len) + room
+    }
+
+    /// What is offered to `dcs` for an exchange; `None`: lock step.
+    fn offer_to(&self, dcs: DcsIndex) -> Option<AlignmentOffer> {
+        let setup = &self.setup.dcs[dcs.index()];
+        let fits = self.fixed_octets(dcs) + offer_room() <= setup.packet_limit;
+        let is_cautious = self.dcs[dcs.index()].alignment.is_cautious;
+        let offer = setup.offer.filter(|offer| offer.window > 1);
+        offer.filter(|_| fits && !is_cautious)
+    }
+
+    /// The exchange begins: in lock step, unless both sides offer more.
+    fn begin(&mut self, dcs: DcsIndex, role: Role, ca: &Ca<'_>) {
+        let (ours, shards) = (self.offer_to(dcs), self.setup.shards);
+        let datagram_limit = self.setup.dcs[dcs.index()].datagram_limit;
+        let alignment = self.alignment_mut(dcs);
+        // How far the master is with a sequence that was adopted before, nobody here knows.
+        let is_doubtful = role == Role::Slave && alignment.adopted.is_doubtful();
+        let theirs = ca.extensions().alignment_offer();
+        let both = ours.filter(|_| !is_doubtful).zip(theirs);
+        let agreed = both.and_then(|(ours, theirs)| agree(ours, theirs));
+        let window = agreed.map_or(1, |agreed| agreed.window);
+        alignment.role = role;
+        alignment.flow = Flow::opened(role, ca.seq, window);
+        alignment.offers = agreed.is_some();
+        alignment.turns.most = window.min(shards);
+        if let Some(agreed) = agreed {
+            alignment.packet_limit = usize::from(agreed.packet).min(datagram_limit);
+        }
     }
 
     /// A CA message of `dcs` (CA-03..CA-15, CA-22).
@@ -108,10 +144,10 @@ impl Control {
             initialize: flags.initialize,
             more: flags.more,
             empty: envelope.record_count() == 0,
-            offset: Offset::of(ca.seq, alignment.sequence),
+            offset: alignment.flow.place(alignment.role, ca.seq),
             sender: envelope.sender().cmp(self.setup.lsid.as_bytes()),
         };
-        let keeps_last = !alignment.last_ca.is_empty();
+        let keeps_last = alignment.flow.keeps_any();
         let mut verdict = judge(alignment.state, alignment.role, keeps_last, signal);
         if matches!(verdict, Verdict::Renegotiate | Verdict::RenegotiateAndJudge) {
             self.negotiate(now, dcs);
@@ -121,35 +157,38 @@ impl Control {
             verdict = judge(State::Negotiation, Role::Slave, false, signal);
         }
         match verdict {
-            Verdict::Ignore | Verdict::Renegotiate | Verdict::RenegotiateAndJudge => {}
-            Verdict::Resend => self.repeat_ca(now, dcs),
-            Verdict::BecomeSlave => {
+            Verdict::Renegotiate | Verdict::RenegotiateAndJudge => {}
+            Verdict::Ignore => {
                 let alignment = self.alignment_mut(dcs);
-                alignment.role = Role::Slave;
-                alignment.sequence = ca.seq;
-                alignment.adopted.adopt(ca.seq);
+                if alignment.state == State::Summarize
+                    && alignment.role == Role::Master
+                    && let Some(lost) = alignment.flow.lost_by(ca.seq)
+                {
+                    self.send_again(now, dcs, lost);
+                }
+            }
+            Verdict::Resend => self.answer_again(now, dcs, ca),
+            Verdict::BecomeSlave => {
+                self.alignment_mut(dcs).adopted.adopt(ca.seq);
+                self.begin(dcs, Role::Slave, ca);
                 self.step(now, dcs, ca);
             }
             Verdict::BecomeMaster => {
-                let alignment = self.alignment_mut(dcs);
-                alignment.role = Role::Master;
-                alignment.advance();
+                self.begin(dcs, Role::Master, ca);
                 self.step(now, dcs, ca);
             }
-            Verdict::Accept => {
-                // CA-10 for the master, CA-13 for the slave: both end at own + 1.
-                self.alignment_mut(dcs).advance();
-                self.step(now, dcs, ca);
-            }
+            Verdict::Accept => self.step(now, dcs, ca), // CA-10, CA-13
         }
     }
 
-    /// Takes in the summaries of an accepted CA and owes the next one.
+    /// Takes in the summaries of an awaited CA and sends what it calls for.
     fn step(&mut self, now: Now, dcs: DcsIndex, ca: &Ca<'_>) {
         let alignment = self.alignment_mut(dcs);
         alignment.resend_at = None;
-        alignment.received_more = ca.flags.more;
-        alignment.owed = true;
+        alignment.fruitless = 0;
+        alignment.flow.take(alignment.role, ca.seq, ca.flags.more);
+        let is_master = alignment.role == Role::Master;
+        let lost = is_master.then(|| alignment.flow.lost()).flatten();
         let epoch = alignment.epoch;
         self.enter(now, dcs, State::Summarize);
         let setup = Arc::clone(&self.setup);
@@ -157,192 +196,52 @@ impl Control {
         split_by_shard(&setup, wires, |shard, bytes| {
             self.tell(shard, ToShard::Summaries { dcs, epoch, bytes });
         });
-        self.pay(now, dcs);
-    }
-
-    /// Summaries arrived from a shard.
-    pub(super) fn handle_page(
-        &mut self,
-        now: Now,
-        dcs: DcsIndex,
-        epoch: Epoch,
-        shard: ShardIndex,
-        page: Page,
-    ) {
-        let alignment = self.alignment_mut(dcs);
-        if alignment.epoch != epoch
-            || !matches!(alignment.state, State::Negotiation | State::Summarize)
-        {
-            return;
-        }
-        let source = &mut alignment.sources[shard.index()];
-        source.more = page.more;
-        source.requested = false;
-        source.opened = true;
-        if !page.bytes.is_empty() {
-            source.pages.push_back(page);
-        }
-        if source.wants_page() {
-            self.tell(shard, ToShard::NextPage { dcs, epoch });
+        if let Some(lost) = lost {
+            self.send_again(now, dcs, lost);
         }
         self.pay(now, dcs);
     }
 
-    /// Sends the owed CA if its summaries are there (CA-04, CA-05, CA-10, CA-13).
-    fn pay(&mut self, now: Now, dcs: DcsIndex) {
-        let Some(id) = self.dcsid(dcs) else { return };
+    /// The master repeats itself (CA-12, CA-15).
+    fn answer_again(&mut self, now: Now, dcs: DcsIndex, ca: &Ca<'_>) {
         let alignment = self.alignment_mut(dcs);
-        if !alignment.owed || alignment.state != State::Summarize {
-            return;
+        let said = alignment.flow.answer_again(ca.seq).map(<[u8]>::to_vec);
+        if let Some(bytes) = said {
+            self.transmit(now, dcs, Destination::Dcs(dcs), bytes);
         }
-        // Some shard's next summaries are still being prepared, and none before them are at hand.
-        let first = alignment.sources.iter().find(|source| !source.is_drained());
-        let opened = alignment.sources.iter().all(|source| source.opened);
-        if !opened || first.is_some_and(|source| source.pages.is_empty()) {
-            return;
-        }
-        alignment.owed = false;
-        let nothing_left = first.is_none();
-        let settled = !alignment.received_more && !alignment.sent_more;
-        match alignment.role {
-            Role::Master if nothing_left && settled => self.enter_update(now, dcs), // CA-10
-            Role::Master => {
-                self.send_ca(
-                    now,
-                    dcs,
-                    &id,
-                    CaFlags {
-                        master: true,
-                        ..NO_FLAGS
-                    },
-                    true,
-                );
-                self.arm(now, dcs);
-            }
-            Role::Slave => {
-                self.send_ca(now, dcs, &id, NO_FLAGS, true);
-                let alignment = self.alignment_mut(dcs);
-                if alignment.adopted.take_doubt() {
-                    self.offer_summarized(dcs); // CA-17
-                }
-                let alignment = self.alignment_mut(dcs);
-                if !alignment.sent_more && !alignment.received_more {
-                    self.enter_update(now, dcs); // CA-13
-                }
-            }
-        }
+        self.pay(now, dcs);
     }
 
-    /// Has the shards queue what the last CA summarized.
-    fn offer_summarized(&mut self, dcs: DcsIndex) {
-        let setup = Arc::clone(&self.setup);
-        let alignment = self.alignment_mut(dcs);
-        let (epoch, bytes) = (alignment.epoch, alignment.last_ca.clone());
-        let opened = Envelope::parse(&bytes).and_then(|envelope| envelope.open());
-        let Ok(Message::Ca(ca)) = opened else {
-            unreachable!("the last CA is of this server's own making")
-        };
-        let wires = ca.summaries().map(|summary| (summary.key, summary.wire));
-        split_by_shard(&setup, wires, |shard, bytes| {
-            self.tell(shard, ToShard::Offer { dcs, epoch, bytes });
-        });
-    }
-
-    /// Builds and sends a CA message and keeps it for resending, not signed yet. With `summaries`, those at hand
-    /// go in and O says whether more remain (D-05).
-    fn send_ca(
-        &mut self,
-        now: Now,
-        dcs: DcsIndex,
-        id: &ServerId,
-        mut flags: CaFlags,
-        summaries: bool,
-    ) {
-        let setup = Arc::clone(&self.setup);
-        let instance = setup.instance_of(dcs);
-        let alignment = &mut self.dcs[dcs.index()].alignment;
-        let first_len = alignment
-            .sources
-            .iter()
-            .find_map(Source::next_len)
-            .filter(|_| summaries);
-        let fixed = overhead(
-            MessageType::Ca,
-            setup.lsid.as_bytes().len(),
-            id.as_bytes().len(),
-        );
-        // D-14: a summary that alone exceeds the packet limit travels in a larger packet.
-        let room = setup.dcs[dcs.index()].auth.room();
-        let limit = setup.dcs[dcs.index()]
-            .packet_limit
-            .max(fixed + first_len.unwrap_or(0) + room)
-            - room;
-        let header = Header {
-            protocol: instance.protocol,
-            group: instance.group,
-            sender: setup.lsid.as_bytes(),
-            receiver: id.as_bytes(),
-        };
-        let mut bytes = std::mem::take(&mut alignment.last_ca);
-        bytes.clear();
-        bytes.resize(limit, 0);
-        let mut builder = Builder::ca(&mut bytes, limit, &header, alignment.sequence, flags)
-            .expect("the packet limit leaves room for two ids");
-        let mut wanted = Vec::new();
-        if summaries {
-            for (source, shard) in alignment.sources.iter_mut().zip((0..).map(ShardIndex)) {
-                fill(&mut builder, source);
-                if source.wants_page() {
-                    wanted.push(shard);
-                }
-                if !source.is_drained() {
-                    break;
-                }
-            }
-            flags.more = alignment.sources.iter().any(|source| !source.is_drained());
-            builder.set_ca_flags(flags);
-        }
-        let len = builder.finish();
-        bytes.truncate(len);
-        alignment.sent_more = flags.more;
-        alignment.last_ca.clone_from(&bytes);
-        let epoch = alignment.epoch;
-        self.transmit(now, dcs, Destination::Dcs(dcs), bytes);
-        for shard in wanted {
-            self.tell(shard, ToShard::NextPage { dcs, epoch });
-        }
-    }
-
-    fn arm(&mut self, now: Now, dcs: DcsIndex) {
+    pub(super) fn arm(&mut self, now: Now, dcs: DcsIndex) {
         let interval = self.setup.instance_of(dcs).ca_retransmit;
         self.alignment_mut(dcs).resend_at = Some(now.time.saturating_add(interval));
     }
 
-    /// `CAReXmtInterval` passed without an answer (CA-02, CA-11).
+    /// `CAReXmtInterval` passed without an answer (CA-02, CA-11): all that is not answered goes out
+    /// again.
     pub(super) fn resend_ca(&mut self, now: Now, dcs: DcsIndex) {
-        self.repeat_ca(now, dcs);
+        let alignment = self.alignment_mut(dcs);
+        alignment.fruitless += 1;
+        if alignment.flow.width() > 1 && alignment.fruitless > FRUITLESS_MAX {
+            alignment.is_cautious = true;
+            return self.negotiate(now, dcs);
+        }
+        let unanswered = alignment.flow.unanswered();
+        for number in unanswered {
+            self.send_again(now, dcs, number);
+        }
         self.arm(now, dcs);
     }
 
-    /// Sends the last CA once more, unless the next one is owed already: then the message that
-    /// asked for it is a repetition of one that is being answered.
-    fn repeat_ca(&mut self, now: Now, dcs: DcsIndex) {
-        let alignment = &self.dcs[dcs.index()].alignment;
-        if alignment.last_ca.is_empty() || alignment.owed {
-            return;
-        }
-        let bytes = alignment.last_ca.clone();
-        self.transmit(now, dcs, Destination::Dcs(dcs), bytes);
-    }
-
-    /// Update Cache (2.2.3). The slave keeps its last CA (CA-15).
-    fn enter_update(&mut self, now: Now, dcs: DcsIndex) {
+    /// Update Cache (2.2.3). The slave keeps its last CA messages (CA-15).
+    pub(super) fn enter_update(&mut self, now: Now, dcs: DcsIndex) {
         let shards = self.setup.shards;
         let alignment = self.alignment_mut(dcs);
         alignment.resend_at = None;
+        alignment.is_cautious = false;
         alignment.turns.comparing = shards;
         if alignment.role == Role::Master {
-            alignment.last_ca.clear();
+            alignment.flow.release();
         }
         let epoch = alignment.epoch;
         self.enter(now, dcs, State::Update);
@@ -388,18 +287,26 @@ impl Control {
         shard: ShardIndex,
     ) {
         let alignment = self.alignment_mut(dcs);
-        if alignment.epoch != epoch || alignment.turns.holder != Some(shard) {
+        if alignment.epoch != epoch || !alignment.turns.end(shard) {
             return;
         }
-        alignment.turns.holder = None;
         self.pass_turn(now, dcs);
     }
 
     fn grant(&mut self, dcs: DcsIndex) {
+        let octets = self.summary_octets(dcs);
         let alignment = self.alignment_mut(dcs);
         let epoch = alignment.epoch;
-        if let Some(shard) = alignment.turns.grant() {
-            self.tell(shard, ToShard::Turn { dcs, epoch });
+        // CA-19: one CSUS, or as many as CA messages.
+        let packets = (alignment.flow.width() / alignment.turns.most).max(1);
+        while let Some(shard) = self.alignment_mut(dcs).turns.grant() {
+            let turn = ToShard::Turn {
+                dcs,
+                epoch,
+                octets,
+                packets,
+            };
+            self.tell(shard, turn);
         }
     }
 
@@ -410,33 +317,4 @@ impl Control {
             self.enter(now, dcs, State::Aligned); // CA-18, CA-19
         }
     }
-}
-
-/// Copies summaries of `source` into `builder` until either ends.
-fn fill(builder: &mut Builder<'_>, source: &mut Source) {
-    while let Some(page) = source.pages.front() {
-        let mut rest = &page.bytes[source.consumed..];
-        while let Some(len) = record_len(rest) {
-            if !builder.push_wire(&rest[..len], 1) {
-                return;
-            }
-            source.consumed += len;
-            rest = &rest[len..];
-        }
-        source.consumed = 0;
-        source.pages.pop_front();
-    }
-}
-
-impl Source {
-    /// Octets of the next summary at hand.
-    fn next_len(&self) -> Option<usize> {
-        record_len(self.pages.front()?.bytes.get(self.consumed..)?)
-    }
-}
-
-/// Octets of the first record of `bytes`, which holds whole records of this server's own making.
-fn record_len(bytes: &[u8]) -> Option<usize> {
-    let field = bytes.get(2..4)?;
-    Some(usize::from(u16::from_be_bytes([field[0], field[1]])))
 }

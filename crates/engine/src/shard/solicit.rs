@@ -1,5 +1,8 @@
 //! Soliciting what the neighbour holds newer (RFC 2334 2.2.3): one CSUS outstanding at a time
 //! (CA-19). `Control` grants one shard after the other the turn to solicit.
+//!
+//! Where the neighbour agreed to more, several shards have a turn at a time, and each may ask for
+//! as much at once as several CSUS messages hold: more is asked for when half of that has come.
 
 use hashbrown::HashTable;
 use scsp_wire::Summary;
@@ -15,20 +18,60 @@ use super::peer::Gate;
 /// counts as lost.
 const WANTED_MAX: usize = 1 << 14;
 
-/// The outstanding CSUS of one DCS.
+/// The outstanding CSUS of one DCS, or several of them.
 #[derive(Debug, Default)]
 pub(super) struct Solicit {
     /// This shard may solicit.
     has_turn: bool,
+    /// Octets of summaries in a CSUS.
+    packet_octets: usize,
+    /// As much may be asked for at once as so many of them hold.
+    packets: usize,
     /// Summaries asked for, packed.
     page: Vec<u8>,
     /// Positions in `page` of those not answered yet.
     open: HashTable<u32>,
-    /// The page is to be sent.
-    pub(super) due: bool,
-    pub(super) sent_at: Option<Time>,
+    /// Octets of those.
+    open_octets: usize,
+    /// Position in `page` of those that were not sent yet.
+    unsent: usize,
+    /// Summaries of the next CSUS, kept for its allocation.
+    packet: Vec<u8>,
+    sent_at: Option<Time>,
     /// Resends since an answer came.
     resends: u32,
+}
+
+/// CSUS messages as they will be filled.
+#[derive(Clone, Copy, Debug)]
+struct Packing {
+    octets: usize,
+    /// Messages not begun yet.
+    packets: usize,
+    /// Octets left in the last one that was.
+    room: usize,
+}
+
+impl Packing {
+    /// Takes a summary in, if there is room; one that is too large has a message of its own (D-14).
+    fn takes(&mut self, len: usize) -> bool {
+        if len <= self.room {
+            self.room -= len;
+            return true;
+        }
+        let Some(packets) = self.packets.checked_sub(1) else {
+            return false;
+        };
+        self.packets = packets;
+        self.room = self.octets.saturating_sub(len);
+        true
+    }
+
+    /// Leaves out what holds so many octets.
+    fn reserve(&mut self, octets: usize) {
+        let taken = octets.div_ceil(self.octets.max(1));
+        self.packets = self.packets.saturating_sub(taken);
+    }
 }
 
 impl Solicit {
@@ -40,7 +83,8 @@ impl Solicit {
     fn finish(&mut self) {
         self.page.clear();
         self.open.clear();
-        self.due = false;
+        self.open_octets = 0;
+        self.unsent = 0;
         self.sent_at = None;
         self.resends = 0;
     }
@@ -50,29 +94,64 @@ impl Solicit {
         self.open.len()
     }
 
-    /// Octets of all summaries of the page.
-    pub(super) fn page_len(&self) -> usize {
-        self.page.len()
+    /// A CSUS is to be sent.
+    pub(super) fn is_due(&self) -> bool {
+        self.unsent < self.page.len()
     }
 
-    /// Summaries of the page whose records have not come.
-    pub(super) fn open_summaries(&self) -> impl Iterator<Item = Summary<'_>> {
-        let mut open: Vec<u32> = self.open.iter().copied().collect();
-        open.sort_unstable();
-        open.into_iter().filter_map(|at| summary_at(&self.page, at))
+    /// When the last CSUS went out, while all are outstanding.
+    pub(super) fn sent_at(&self) -> Option<Time> {
+        self.sent_at
     }
 
-    pub(super) fn sent(&mut self, now: Time) {
-        self.due = false;
+    /// Gathers the summaries of the next CSUS: those whose records have come by themselves are left
+    /// out. Whether any are left.
+    pub(super) fn prepare(&mut self, now: Time, hash: impl Fn(&[u8]) -> u64) -> bool {
+        self.packet.clear();
+        while let Some(summary) = summary_at(&self.page, self.unsent) {
+            let len = summary.wire.len();
+            if !self.packet.is_empty() && self.packet.len() + len > self.packet_octets {
+                break;
+            }
+            let is_this = |at: &u32| usize::try_from(*at) == Ok(self.unsent);
+            if self.open.find(hash(summary.key), is_this).is_some() {
+                self.packet.extend_from_slice(summary.wire);
+            }
+            self.unsent += len;
+        }
+        if self.packet.is_empty() {
+            return false;
+        }
         self.sent_at = Some(now);
+        true
+    }
+
+    /// The summaries gathered.
+    pub(super) fn packet(&self) -> &[u8] {
+        &self.packet
+    }
+
+    /// Whether more is to be asked for: all that was has come, or enough of it.
+    fn is_low(&self) -> bool {
+        let spare = self.packets > 1 && !self.is_due();
+        self.missing() == 0 || spare && self.open_octets <= self.packet_octets * self.packets / 2
+    }
+
+    fn packing(&self) -> Packing {
+        Packing {
+            octets: self.packet_octets,
+            packets: self.packets,
+            room: 0,
+        }
     }
 
     fn ask(&mut self, hash: u64, wire: &[u8], rehash: impl Fn(&[u8]) -> u64) {
-        let at = u32::try_from(self.page.len()).expect("a page is smaller than a packet");
+        let at = u32::try_from(self.page.len()).expect("a page is a few packets");
         self.page.extend_from_slice(wire);
+        self.open_octets += wire.len();
         let page = &self.page;
         self.open.insert_unique(hash, at, |&at| {
-            summary_at(page, at).map_or(0, |it| rehash(it.key))
+            summary_of(page, at).map_or(0, |it| rehash(it.key))
         });
     }
 
@@ -82,7 +161,7 @@ impl Solicit {
             (asked.key, asked.originator) == (summary.key, summary.originator)
                 && asked.seq >= summary.seq
         };
-        let found = |at: &u32| summary_at(&self.page, *at).is_some_and(asks);
+        let found = |at: &u32| summary_of(&self.page, *at).is_some_and(asks);
         self.open.find(hash, found).is_some()
     }
 
@@ -101,9 +180,10 @@ impl Solicit {
         let mut answered = false;
         while let Ok(entry) = self
             .open
-            .find_entry(hash, |&at| summary_at(page, at).is_some_and(answers))
+            .find_entry(hash, |&at| summary_of(page, at).is_some_and(answers))
         {
-            entry.remove();
+            let (at, _) = entry.remove();
+            self.open_octets -= summary_of(page, at).map_or(0, |it| it.wire.len());
             self.resends = 0;
             answered = true;
         }
@@ -111,32 +191,53 @@ impl Solicit {
     }
 }
 
-fn summary_at(page: &[u8], at: u32) -> Option<Summary<'_>> {
-    let rest = page.get(usize::try_from(at).ok()?..)?;
-    Summary::split_first(rest).ok().map(|(summary, _)| summary)
+fn summary_of(page: &[u8], at: u32) -> Option<Summary<'_>> {
+    summary_at(page, usize::try_from(at).ok()?)
+}
+
+fn summary_at(page: &[u8], at: usize) -> Option<Summary<'_>> {
+    let (summary, _) = Summary::split_first(page.get(at..)?).ok()?;
+    Some(summary)
 }
 
 impl Shard {
     /// This shard's turn to solicit from `dcs`.
-    pub(super) fn handle_turn(&mut self, now: Now, dcs: DcsIndex, epoch: Epoch) {
+    pub(super) fn handle_turn(
+        &mut self,
+        now: Now,
+        dcs: DcsIndex,
+        epoch: Epoch,
+        octets: usize,
+        packets: u16,
+    ) {
         if !self.is_current(dcs, epoch) {
             return;
         }
-        self.peers[dcs.index()].solicit.has_turn = true;
-        self.solicit_more(now, dcs);
+        let solicit = &mut self.peers[dcs.index()].solicit;
+        solicit.has_turn = true;
+        solicit.packet_octets = octets;
+        solicit.packets = packets.into();
+        self.solicit_more(now, dcs, true);
     }
 
-    /// All that was asked for, or was about to be, has come: ask for more, or end the turn (CA-19).
+    /// What was asked for, or was about to be, has come: ask for more, or end the turn (CA-19).
     pub(super) fn solicit_if_answered(&mut self, now: Now, dcs: DcsIndex) {
-        let solicit = &self.peers[dcs.index()].solicit;
-        if solicit.has_turn && !solicit.page.is_empty() && solicit.missing() == 0 {
-            self.solicit_more(now, dcs);
+        let peer = &self.peers[dcs.index()];
+        let solicit = &peer.solicit;
+        let is_over = solicit.missing() == 0;
+        if solicit.has_turn
+            && !solicit.page.is_empty()
+            && solicit.is_low()
+            && (is_over || !peer.requests.is_empty())
+        {
+            self.solicit_more(now, dcs, false);
         }
     }
 
-    /// Fills the page with what is missing of the last one and with more of the CRL, as far as a
-    /// packet holds; what came meanwhile by other ways is not asked for.
-    fn solicit_more(&mut self, now: Now, dcs: DcsIndex) {
+    /// Fills the page with what is missing of the last one and with more of the CRL, as far as the
+    /// window holds; what came meanwhile by other ways is not asked for. What is missing is asked
+    /// for `again`, or stays asked for.
+    fn solicit_more(&mut self, now: Now, dcs: DcsIndex, again: bool) {
         let (epoch, shard) = (self.peers[dcs.index()].epoch, self.index);
         let peer = &mut self.peers[dcs.index()];
         let instance = &self.instances[peer.instance.index()];
@@ -144,22 +245,30 @@ impl Shard {
         let old = std::mem::take(&mut peer.solicit.page);
         let mut missing: Vec<u32> = peer.solicit.open.drain().collect();
         missing.sort_unstable();
-        let resends = peer.solicit.resends;
+        let (resends, sent_at) = (peer.solicit.resends, peer.solicit.sent_at);
+        let outstanding = peer.solicit.open_octets;
         peer.solicit.finish();
         peer.solicit.resends = resends;
-        for summary in missing.into_iter().filter_map(|at| summary_at(&old, at)) {
+        let mut packing = peer.solicit.packing();
+        for summary in missing.into_iter().filter_map(|at| summary_of(&old, at)) {
             let hash = hasher.hash(summary.key);
-            if instance.is_news(now, hash, &summary) {
+            if !again || instance.is_news(now, hash, &summary) {
                 peer.solicit.ask(hash, summary.wire, |key| hasher.hash(key));
+                packing.takes(summary.wire.len());
             }
         }
+        if !again && !peer.solicit.page.is_empty() {
+            peer.solicit.unsent = peer.solicit.page.len();
+            peer.solicit.sent_at = sent_at;
+            packing = peer.solicit.packing();
+            packing.reserve(outstanding);
+        }
         while let Some(summary) = peer.requests.front() {
-            let len = summary.wire.len();
-            if !peer.solicit.page.is_empty() && peer.solicit.page.len() + len > peer.page_octets {
-                break;
-            }
             let hash = hasher.hash(summary.key);
             if instance.is_news(now, hash, &summary) {
+                if !packing.takes(summary.wire.len()) {
+                    break;
+                }
                 peer.solicit.ask(hash, summary.wire, |key| hasher.hash(key));
             }
             if !peer.wanted.is_empty() {
@@ -173,8 +282,6 @@ impl Shard {
             peer.asked_turn = false;
             peer.first_turn_over = true;
             self.tell_control(ToControl::TurnOver { dcs, epoch, shard });
-        } else {
-            peer.solicit.due = true;
         }
     }
 
@@ -184,7 +291,7 @@ impl Shard {
         let (interval, max) = (instance.csus_retransmit, instance.csus_retransmit_max);
         let solicit = &mut self.peers[dcs.index()].solicit;
         if solicit
-            .sent_at
+            .sent_at()
             .is_none_or(|at| now.time < at.saturating_add(interval))
         {
             return;
@@ -201,7 +308,7 @@ impl Shard {
                 count: 1,
             });
         } else {
-            self.solicit_more(now, dcs);
+            self.solicit_more(now, dcs, true);
         }
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use scsp_cache::{EntryId, PeerIndex, Store};
 use scsp_profile::Profile;
-use scsp_wire::{Builder, Header, MessageType, Signer, encode_record, overhead};
+use scsp_wire::{Builder, Header, MessageType, Signer, Summaries, encode_record, overhead};
 
 use crate::auth::Signing;
 use crate::message::{Abnormal, ToControl};
@@ -27,7 +27,6 @@ use crate::{Now, Time};
 
 use super::peer::{Gate, Packed};
 use super::purge::Purges;
-use super::solicit::Solicit;
 use super::{Instance, Shard, Transmit};
 
 /// Hop count of a solicited record (D-06).
@@ -126,13 +125,13 @@ impl Shard {
         let signer = signing.signer();
         let frame = Frame::new(&setup, dcs, id.as_bytes(), limit, signer).of(segment);
         let max = setup.dcs[dcs.index()].max_records;
+        let hasher = self.hasher;
         let peer = &mut self.peers[dcs.index()];
         let (kind, built) = if !peer.acks.is_empty() {
             let kind = MessageType::CsuReply;
             (kind, frame.pack(kind, out, &mut peer.acks, 0)?)
-        } else if peer.solicit.due {
-            let built = frame.solicit(out, &peer.solicit)?;
-            peer.solicit.sent(now.time);
+        } else if peer.solicit.is_due() && peer.solicit.prepare(now.time, |key| hasher.hash(key)) {
+            let built = frame.solicit(out, peer.solicit.packet())?;
             (MessageType::Csus, built)
         } else if !peer.nulls.is_empty() {
             let kind = MessageType::CsuRequest;
@@ -155,7 +154,7 @@ impl Shard {
             self.door.packets.withheld += 1;
         }
         let store = &self.instances[peer.instance.index()].store;
-        if peer.solicit.due || store.peek_unsent(peer.queue).is_some() {
+        if peer.solicit.is_due() || store.peek_unsent(peer.queue).is_some() {
             let retry_at = now.time.saturating_add(WITHHELD_RETRY);
             peer.retry_at.get_or_insert(retry_at);
         }
@@ -457,10 +456,10 @@ impl<'a> Frame<'a> {
         (!builder.is_empty()).then(|| self.finish(builder, more))
     }
 
-    /// A CSUS for what is still missing of the page; a page is at most a packet.
-    fn solicit(&self, out: &mut [u8], solicit: &Solicit) -> Option<Built> {
-        let (mut builder, _) = self.start(MessageType::Csus, out, solicit.page_len())?;
-        for summary in solicit.open_summaries() {
+    /// A CSUS with these summaries, which are at most a packet.
+    fn solicit(&self, out: &mut [u8], packed: &[u8]) -> Option<Built> {
+        let (mut builder, _) = self.start(MessageType::Csus, out, packed.len())?;
+        for summary in Summaries::over(packed) {
             builder.push_wire(summary.wire, 1);
         }
         Some(self.finish(builder, false))

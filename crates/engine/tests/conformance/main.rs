@@ -12,6 +12,7 @@ mod limit;
 mod memory;
 mod multipoint;
 mod nhrp;
+mod pipeline;
 mod properties;
 mod purge;
 mod script;

@@ -9,7 +9,7 @@ use scsp_engine::alignment::State::Aligned;
 use scsp_engine::shard::{Condition, Life};
 use scsp_engine::{DcsIndex, DcsSetup, Now};
 use scsp_profile::{KvBody, Stamp};
-use scsp_wire::{CsaSeq, checksum};
+use scsp_wire::{AlignmentOffer, CsaSeq, checksum};
 
 use crate::script::{LSID, Lab, Msg, Sum, ca, hello, sum};
 use crate::support::{D0, Hub, I0, Random, at, dcs, id, millis, secs, setup};
@@ -45,12 +45,19 @@ struct Chaos {
 impl Chaos {
     fn new(seed: u64, shards: &[u16], loss: u64, duplicates: u64, packet_limit: usize) -> Self {
         let last = shards.len() - 1;
+        let mut offers = Random(!seed);
         let hubs = shards.iter().enumerate().map(|(index, shards)| {
+            // Some hubs know lock step alone.
+            let offer = offers.percent(70).then(|| AlignmentOffer {
+                window: 1 << offers.below(8),
+                packet: 150 << offers.below(5),
+            });
             let peers = if index == 0 || index == last { 1 } else { 2 };
             let mut setup = setup(u8::try_from(index + 1).unwrap(), *shards, peers);
             setup.dcs = vec![
                 DcsSetup {
                     packet_limit,
+                    offer,
                     ..dcs()
                 };
                 peers

@@ -90,6 +90,7 @@ pub(crate) fn dcs() -> DcsSetup {
         station: 0,
         packet_limit: 1472,
         datagram_limit: DATAGRAM_LEN_MAX,
+        offer: None,
         expected_id: None,
         max_records: 0,
         auth: AuthSetup::default(),
@@ -145,6 +146,12 @@ struct Watch {
     solicited: Option<(Time, BTreeSet<Names>)>,
     /// The master's CA that waits for its answer.
     unanswered_ca: Option<u32>,
+    /// Number of the last opening.
+    opened: Option<u32>,
+    /// It offered more than lock step.
+    offered: bool,
+    /// Both sides did.
+    agreed: bool,
 }
 
 /// One server: `Control`, its shards, and the queues between them.
@@ -456,8 +463,11 @@ impl Hub {
     fn watch_received(&mut self, dcs: DcsIndex, envelope: &Envelope<'_>) {
         let watch = &mut self.watches[dcs.index()];
         match envelope.open() {
-            Ok(Packet::Ca(ca)) if watch.unanswered_ca == Some(ca.seq.0) => {
-                watch.unanswered_ca = None;
+            Ok(Packet::Ca(ca)) => {
+                watch.unanswered_ca = watch.unanswered_ca.filter(|seq| *seq != ca.seq.0);
+                let answers = !ca.flags.master && !ca.flags.initialize;
+                watch.agreed |=
+                    answers && watch.offered && ca.extensions().alignment_offer().is_some();
             }
             Ok(Packet::CsuRequest(request)) => self.watch_records(dcs, request.records()),
             Ok(_) | Err(_) => {}
@@ -490,8 +500,9 @@ impl Hub {
         );
         check_signature(setup.auth.signing(now.unix_ms), envelope);
         let kind = envelope.message_type();
+        let offered = setup.offer.map_or(0, |offer| usize::from(offer.packet));
         assert!(
-            bytes.len() <= setup.packet_limit
+            bytes.len() <= setup.packet_limit.max(offered)
                 || kind != MessageType::Hello && envelope.record_count() == 1,
             "W-10, D-14: {kind:?} of {} octets",
             bytes.len()
@@ -505,11 +516,17 @@ impl Hub {
                 if ca.flags.initialize {
                     // The shards may hear of the new exchange later.
                     watch.unanswered_ca = None;
+                    watch.offered = ca.extensions().alignment_offer().is_some();
+                    // An opening may be repeated while its answer is on its way to `Control`.
+                    watch.agreed &= watch.opened.replace(ca.seq.0) == Some(ca.seq.0);
+                } else if ca.extensions().alignment_offer().is_some() {
+                    watch.agreed = true;
                 }
                 let master = state.role == Some(alignment::Role::Master);
                 if master && ca.flags.master && !ca.flags.initialize {
                     // CA-07
-                    assert!(watch.unanswered_ca.is_none_or(|seq| seq == ca.seq.0));
+                    let waits = watch.unanswered_ca.is_some_and(|seq| seq != ca.seq.0);
+                    assert!(!waits || watch.agreed);
                     watch.unanswered_ca = Some(ca.seq.0);
                 }
                 return assert!(ca.summaries().all(|it| it.hop_count == 1), "CSU-17");
@@ -527,7 +544,7 @@ impl Hub {
                 if let Some((sent, open)) = &watch.solicited {
                     let waited = now.time.since(*sent) >= instance.csus_retransmit;
                     assert!(
-                        open.is_empty() || waited,
+                        open.is_empty() || waited || watch.agreed,
                         "CA-19: core {core} asks again at {:?}, {open:?} open since {sent:?}",
                         now.time
                     );
@@ -663,6 +680,8 @@ pub(crate) struct World {
     /// Percent of all packets lost, each receiver's for itself.
     pub(crate) loss: u64,
     pub(crate) random: Random,
+    /// Packets sent, by message type code.
+    pub(crate) launched: [usize; 6],
     /// Hubs that crashed.
     pub(crate) dead: BTreeSet<usize>,
     flights: VecDeque<(Duration, usize, DcsIndex, Vec<u8>)>,
@@ -700,6 +719,7 @@ impl World {
             segments: Vec::new(),
             loss: 0,
             random: Random(1),
+            launched: [0; 6],
             dead: BTreeSet::new(),
             flights: VecDeque::new(),
         }
@@ -795,6 +815,7 @@ impl World {
     }
 
     fn launch(&mut self, hub: usize, dcs: DcsIndex, bytes: Vec<u8>) {
+        self.launched[usize::from(bytes[1])] += 1;
         if !self.dead.contains(&hub) && !self.random.percent(self.loss) {
             let lands_at = self.since_start + DELAY;
             self.flights.push_back((lands_at, hub, dcs, bytes));

@@ -110,6 +110,7 @@ fn setup(config: &Config, workers: u16) -> Setup {
                 station: 0,
                 packet_limit: 1472,
                 datagram_limit: scsp_engine::shard::DATAGRAM_LEN_MAX,
+                offer: None,
                 expected_id: None,
                 max_records: 0,
                 auth: AuthSetup::default(),
