@@ -1,17 +1,21 @@
 //! What is watched of every packet and every record, beside the cores and without asking them.
 //! Times are those of the hub's own clock.
 
+mod exchange;
 mod records;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use scsp_engine::{alignment, hello};
-use scsp_wire::{Ca, Envelope, Message, MessageType, ServerId, Summary};
+use scsp_wire::{Ca, Csus, Envelope, Message, MessageType, ServerId, Summary};
 
 use crate::report::Check;
 
+pub(crate) use exchange::Agreed;
 pub(crate) use records::RecordWatch;
+
+use exchange::Exchange;
 
 /// Messages between cores that a record may take from its packet to the shard that owns it, when
 /// `Control` has to say first whether it may flow.
@@ -31,11 +35,21 @@ pub(crate) struct Rules<'a> {
     pub(crate) neighbour: Option<&'a ServerId>,
     pub(crate) packet_limit: usize,
     pub(crate) datagram_limit: usize,
+    /// What both hubs offer; `None`: lock step.
+    pub(crate) agreed: Option<Agreed>,
     pub(crate) hello_interval: Duration,
     pub(crate) hop_count: u16,
     pub(crate) csus_retransmit: Duration,
     /// How much later than `Control` a shard may learn of a change.
     pub(crate) lag: u64,
+}
+
+/// A record that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    name: u64,
+    octets: usize,
+    at: u64,
 }
 
 /// What one hub and DCS did so far in this run.
@@ -51,9 +65,11 @@ pub(crate) struct Watch {
     ca: Vec<u8>,
     /// New CA messages that may be sent: one per message received and per negotiation.
     ca_credit: u8,
+    /// Between two hubs that both offer more than lock step.
+    exchange: Exchange,
     csus_sent_at: Option<u64>,
-    /// What the last CSUS asked for and has not come, see [`fold`].
-    csus_open: Vec<u64>,
+    /// What was asked for and has not come: a number (see [`fold`]), octets, and when.
+    csus_open: Vec<Asked>,
     /// What came lately, and when: a CSUS under construction may ask for it nevertheless.
     came: VecDeque<(u64, u64)>,
     /// When the current exchange began.
@@ -106,8 +122,16 @@ impl Watch {
         self.is_updating
     }
 
-    /// A CA message came to `Control`, or it began to negotiate: a new one may go out.
-    pub(crate) fn credit_ca(&mut self) {
+    /// A CA message comes to `Control`.
+    pub(crate) fn ca_received(&mut self, ca: &Ca<'_>, agreed: Option<Agreed>) {
+        self.credit_ca();
+        if let Some(agreed) = agreed {
+            self.exchange.received(ca, agreed);
+        }
+    }
+
+    /// A CA message came, or a negotiation began: a new one may go out.
+    fn credit_ca(&mut self) {
         self.ca_credit = (self.ca_credit + 1).min(2);
     }
 
@@ -124,7 +148,7 @@ impl Watch {
                 }
                 for record in request.records() {
                     let name = fold(&record.summary);
-                    self.csus_open.retain(|open| *open != name);
+                    self.csus_open.retain(|open| open.name != name);
                     self.came.push_back((now, name));
                 }
             }
@@ -143,10 +167,14 @@ impl Watch {
         if envelope.sender() != rules.own.as_bytes() {
             return Err((Check::Packet, format!("{kind:?} with wrong sender")));
         }
+        let agreed = rules
+            .agreed
+            .filter(|_| matches!(kind, MessageType::Ca | MessageType::Csus));
+        let agreed = agreed.map_or(0, |agreed| agreed.packet.min(rules.datagram_limit));
         let limit = if envelope.record_count() == 1 {
             rules.datagram_limit
         } else {
-            rules.packet_limit
+            rules.packet_limit.max(agreed)
         };
         if bytes.len() > limit {
             let len = bytes.len();
@@ -209,7 +237,7 @@ impl Watch {
             Message::Ca(ca) => {
                 ca.summaries()
                     .try_for_each(|summary| alone(summary.hop_count))?;
-                self.ca(ca, bytes)
+                self.ca(rules, ca, bytes)
             }
             Message::CsuReply(reply) => reply
                 .summaries()
@@ -217,26 +245,7 @@ impl Watch {
             Message::Csus(csus) => {
                 csus.summaries()
                     .try_for_each(|summary| alone(summary.hop_count))?;
-                let due = self
-                    .csus_sent_at
-                    .map(|at| Duration::from_nanos(rules.now - at) >= rules.csus_retransmit);
-                if !self.csus_open.is_empty() && due == Some(false) {
-                    let open = self.csus_open.len();
-                    return Err((
-                        Check::CsusOutstanding,
-                        format!("{open} records not answered"),
-                    ));
-                }
-                self.csus_sent_at = Some(rules.now);
-                let lately = |name| {
-                    let came = |(at, it): &(u64, u64)| {
-                        *it == name && at + ROUNDABOUT * rules.lag >= rules.now
-                    };
-                    self.came.iter().any(came)
-                };
-                let asked = csus.summaries().map(|summary| fold(&summary));
-                self.csus_open = asked.filter(|name| !lately(*name)).collect();
-                Ok(())
+                self.csus(rules, csus)
             }
             Message::CsuRequest(request) => {
                 let fits = 1..=rules.hop_count; // CSU-16
@@ -251,14 +260,64 @@ impl Watch {
         }
     }
 
-    /// CA-07: a CA message is new only when something called for it.
-    fn ca(&mut self, ca: &Ca<'_>, bytes: &[u8]) -> Result<(), Violation> {
+    /// CA-19: a CSUS goes out when all that was asked for has come or is overdue. Between two hubs
+    /// that offer more, what is outstanding fits as many CSUS messages as both offer.
+    fn csus(&mut self, rules: &Rules<'_>, csus: &Csus<'_>) -> Result<(), Violation> {
+        let interval = rules.csus_retransmit;
+        let is_due = |at: u64| Duration::from_nanos(rules.now - at) >= interval;
+        let due = self.csus_sent_at.map(is_due);
+        if rules.agreed.is_none() && !self.csus_open.is_empty() && due == Some(false) {
+            let open = self.csus_open.len();
+            let detail = format!("{open} records not answered");
+            return Err((Check::CsusOutstanding, detail));
+        }
+        self.csus_sent_at = Some(rules.now);
+        let lately = |name| {
+            let came =
+                |(at, it): &(u64, u64)| *it == name && at + ROUNDABOUT * rules.lag >= rules.now;
+            self.came.iter().any(came)
+        };
+        let asked: Vec<Asked> = csus
+            .summaries()
+            .map(|summary| Asked {
+                name: fold(&summary),
+                octets: summary.wire.len(),
+                at: rules.now,
+            })
+            .filter(|asked| !lately(asked.name))
+            .collect();
+        let Some(agreed) = rules.agreed else {
+            self.csus_open = asked;
+            return Ok(());
+        };
+        let is_new = |open: &Asked| asked.iter().all(|asked| asked.name != open.name);
+        self.csus_open
+            .retain(|open| is_new(open) && !is_due(open.at));
+        self.csus_open.extend(asked);
+        // D-14: one that exceeds a packet has one of its own.
+        let octets = self.csus_open.iter().map(|open| open.octets);
+        let octets: usize = octets.filter(|octets| *octets <= agreed.packet).sum();
+        // An exchange may be in lock step all the same.
+        let most = (agreed.width as usize * agreed.packet).max(rules.packet_limit);
+        if octets > most {
+            let detail = format!("{octets} octets of {most} not answered");
+            return Err((Check::CsusOutstanding, detail));
+        }
+        Ok(())
+    }
+
+    /// CA-07: a CA message is new only when something called for it; between two hubs that offer
+    /// more, when its number may be under way.
+    fn ca(&mut self, rules: &Rules<'_>, ca: &Ca<'_>, bytes: &[u8]) -> Result<(), Violation> {
         // Without what changes when a message is signed anew.
         let end = match u16::from_be_bytes([bytes[6], bytes[7]]) {
             0 => bytes.len(),
             extensions => extensions.into(),
         };
         let bytes = &bytes[FIXED_LEN..end];
+        if let Some(agreed) = rules.agreed {
+            return self.exchange.sent(ca, bytes, agreed);
+        }
         if self.ca == bytes {
             return Ok(()); // It is resent.
         }

@@ -395,6 +395,7 @@ impl Hub {
                 station: number(station),
                 packet_limit: plan.links[neighbour.link].packet_limit,
                 datagram_limit: plan.datagram_limit,
+                offer: plan.hubs[index].offer,
                 expected_id: plan.expect_ids.then(|| plan.hubs[neighbour.hub].id),
                 max_records: plan.max_records,
                 auth: auth(plan),

@@ -8,8 +8,9 @@ mod network;
 use std::time::Duration;
 
 use scsp_engine::shard::DATAGRAM_LEN_MAX;
-use scsp_wire::{Algorithm, ServerId};
+use scsp_wire::{Algorithm, AlignmentOffer, ServerId};
 
+use crate::check::Agreed;
 use crate::rng::{Rng, Stream};
 
 pub use network::Topology;
@@ -89,6 +90,8 @@ pub(crate) struct HubPlan {
     pub(crate) starts_at: u64,
     /// How often it writes a snapshot; `None`: it has no disk.
     pub(crate) snapshot_interval: Option<u64>,
+    /// What it offers for alignments; `None`: lock step with everybody.
+    pub(crate) offer: Option<AlignmentOffer>,
 }
 
 /// One instance that every hub serves.
@@ -268,7 +271,43 @@ impl Plan {
                 keys: 600 * SEC / period,
             });
         }
+        let often = rng.pick(&[0, 500, 1000, 1000]);
+        for hub in &mut plan.hubs {
+            hub.offer = rng.chance(often).then(|| AlignmentOffer {
+                window: rng.pick(&[1, 2, 3, 8, 64, 64, u16::MAX]),
+                packet: rng.pick(&[50, 200, 576, 1472, 1472, 4000, u16::MAX]),
+            });
+        }
         plan
+    }
+
+    /// What two hubs both offer, if that is more than lock step.
+    pub(crate) fn agreed(&self, hub: usize, other: usize) -> Option<Agreed> {
+        let (a, b) = (self.hubs[hub].offer?, self.hubs[other].offer?);
+        let (window, packet) = (a.window.min(b.window), a.packet.min(b.packet));
+        (window >= 2 && packet >= 128).then(|| Agreed {
+            width: u32::from(window).min(64),
+            packet: packet.into(),
+        })
+    }
+
+    /// The same plan with hubs that all offer a window for alignments.
+    #[must_use]
+    pub fn pipelined(mut self) -> Self {
+        for hub in &mut self.hubs {
+            hub.offer = Some(AlignmentOffer {
+                window: 64,
+                packet: 200,
+            });
+        }
+        self
+    }
+
+    /// The same plan with hubs that know lock step alone.
+    #[must_use]
+    pub fn in_lock_step(mut self) -> Self {
+        self.hubs.iter_mut().for_each(|hub| hub.offer = None);
+        self
     }
 
     /// The same plan without its faults, on links that do no harm.
@@ -391,6 +430,9 @@ impl Plan {
                 }
             },
         );
+        with(self.hubs.iter().any(|hub| hub.offer.is_some()), &|it| {
+            it.hubs.iter_mut().for_each(|hub| hub.offer = None);
+        });
         with(self.auth.is_some(), &|it| it.auth = None);
         with(self.batch_max > 0, &|it| it.batch_max = 0);
         with(self.lateness_max > 0, &|it| it.lateness_max = 0);
@@ -487,6 +529,7 @@ fn hubs(count: usize, scenario: Scenario, calm_at: u64, rng: &mut Rng) -> Vec<Hu
                 snapshot_interval: rng
                     .chance(disks)
                     .then(|| rng.pick(&[500 * MS, 2 * SEC, 10 * SEC])),
+                offer: None,
             }
         })
         .collect();

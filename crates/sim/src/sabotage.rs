@@ -35,6 +35,14 @@ pub enum Sabotage {
     EarlyUpdate,
     /// Hub 0 sends a second CA message without waiting for the answer to the first.
     SecondCa,
+    /// Hub 0 sends a CA message further ahead than its window.
+    OverrunWindow,
+    /// Hub 0 answers a CA message that has not come to it.
+    AnsweredGap,
+    /// Hub 0 leaves the summaries out of its CA messages.
+    LostPage,
+    /// Hub 0 sends a CA message again with another O bit.
+    ChangedCa,
     /// Hub 0 sends a second CSUS without waiting for what the first asked for.
     SecondCsus,
     /// Hub 0 sends a CA message before any Hello.
@@ -222,6 +230,13 @@ impl World {
                 };
                 Some(vec![copy.clone(), other(0x40), other(0x20)])
             }
+            (
+                Sabotage::OverrunWindow
+                | Sabotage::AnsweredGap
+                | Sabotage::LostPage
+                | Sabotage::ChangedCa,
+                MessageType::Ca,
+            ) => Some(exchange_broken(sabotage, &envelope, &header)),
             (Sabotage::SecondCsus, MessageType::Csus) => Some(vec![copy.clone(), copy]),
             (Sabotage::EarlyCa, MessageType::Hello) if header.receiver.is_empty() => {
                 let neighbour = self.neighbour_id(hub, dcs);
@@ -267,6 +282,42 @@ const SEQUENCE_LAST: usize = 11;
 fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     checksum::seal(&mut bytes);
     bytes
+}
+
+/// What goes out in place of a CA message beyond the negotiation; empty: the message itself.
+fn exchange_broken(
+    sabotage: Sabotage,
+    envelope: &Envelope<'_>,
+    header: &Header<'_>,
+) -> Vec<Vec<u8>> {
+    let Ok(Message::Ca(ca)) = envelope.open() else {
+        return Vec::new();
+    };
+    let bytes = envelope.bytes();
+    let (number, flags) = (ca.seq.0, ca.flags);
+    let renumbered = |number: u32| {
+        let mut copy = bytes.to_vec();
+        copy[8..12].copy_from_slice(&number.to_be_bytes());
+        sealed(copy)
+    };
+    match sabotage {
+        _ if flags.initialize => Vec::new(),
+        Sabotage::OverrunWindow if flags.master => vec![renumbered(number.wrapping_add(65))],
+        Sabotage::AnsweredGap if !flags.master => vec![renumbered(number.wrapping_add(2))],
+        Sabotage::ChangedCa => {
+            let mut copy = bytes.to_vec();
+            copy[18] ^= 0x20; // O
+            vec![bytes.to_vec(), sealed(copy)]
+        }
+        Sabotage::LostPage if ca.extensions().len() == 0 => {
+            let mut copy = vec![0; 1024];
+            let builder = Builder::ca(&mut copy, 1024, header, ca.seq, flags);
+            let len = builder.expect("two ids fit").finish();
+            copy.truncate(len);
+            vec![copy]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// A message without records.

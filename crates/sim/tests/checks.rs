@@ -107,13 +107,40 @@ fn csu_01_early_update() {
 /// Goal: CA-07, a second CA message does not go out before the first is answered.
 #[test]
 fn ca_07_second_ca() {
-    assert_noticed(Sabotage::SecondCa, &[Check::CaOutstanding]);
+    let worlds = worlds(Scenario::Chaos).map(|plan| plan.without_faults().in_lock_step());
+    let noticed = noticed(Sabotage::SecondCa, worlds);
+    assert_reasons(Sabotage::SecondCa, &noticed, &[Check::CaOutstanding]);
+}
+
+/// Goal: CA-07, where several CA messages may be in flight, one beyond the window is noticed, and so
+/// is an answer to what has not come, and one that says something else when it is repeated.
+#[test]
+fn ca_07_broken_pipelines() {
+    for sabotage in [
+        Sabotage::OverrunWindow,
+        Sabotage::AnsweredGap,
+        Sabotage::ChangedCa,
+    ] {
+        let worlds = worlds(Scenario::RestartStorm).map(Plan::pipelined);
+        let noticed = noticed(sabotage, worlds);
+        assert_reasons(sabotage, &noticed, &[Check::CaOutstanding]);
+    }
+}
+
+/// Goal: CA-17, summaries that are lost on the way through the window make hubs differ.
+#[test]
+fn ca_17_lost_page() {
+    let worlds = linked(Topology::Star, Scenario::LateJoiner);
+    let worlds = worlds.map(|plan| plan.without_faults().pipelined());
+    let noticed = noticed(Sabotage::LostPage, worlds);
+    let reasons = [Check::Divergence, Check::LostWrite, Check::Resurrection];
+    assert_reasons(Sabotage::LostPage, &noticed, &reasons);
 }
 
 /// Goal: CA-19, a second CSUS does not go out before the first is answered.
 #[test]
 fn ca_19_second_csus() {
-    let worlds = worlds(Scenario::RestartStorm);
+    let worlds = worlds(Scenario::RestartStorm).map(Plan::in_lock_step);
     let noticed = noticed(Sabotage::SecondCsus, worlds);
     assert_reasons(Sabotage::SecondCsus, &noticed, &[Check::CsusOutstanding]);
 }

@@ -92,6 +92,26 @@ fn alignment_at_heavy_loss() {
     pass(0..5, None, Some(Scenario::HeavyLoss));
 }
 
+/// Goal: CA-07: with windows and in lock step, in the same worlds and at 30 % loss as well.
+#[test]
+fn pipelined_or_not() {
+    for seed in 0..4 {
+        for scenario in [
+            None,
+            Some(Scenario::HeavyLoss),
+            Some(Scenario::RestartStorm),
+        ] {
+            let plan = Plan::new(seed, None, scenario);
+            for plan in [plan.clone().pipelined(), plan.in_lock_step()] {
+                let (stats, result) = run(plan, Options::default());
+                if let Err(failure) = result {
+                    panic!("seed {seed}, {scenario:?}: {failure}\n{stats}");
+                }
+            }
+        }
+    }
+}
+
 /// Goal: wall clocks that are seconds apart and jump do no harm.
 #[test]
 fn skewed_clocks() {

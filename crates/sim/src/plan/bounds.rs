@@ -16,6 +16,8 @@ const ATTEMPT_SUCCESS: f64 = 0.5;
 const FAILED_TRIPS: u64 = 2;
 /// Octets that a summary takes at most in these worlds, on average.
 const SUMMARY_LEN: u64 = 80;
+/// Octets of the smallest packet that hubs agree on.
+const PACKET_LEN_MIN: usize = 128;
 /// What is over stays in the cache, without life, for a few retransmit intervals (K-03).
 const LINGER_MAX: u64 = 10 * SEC;
 
@@ -64,8 +66,10 @@ impl Plan {
     /// takes the Hellos and the round trips of the exchange, each of them several times.
     pub(crate) fn aligned_within(&self) -> u64 {
         let summaries = client::chains_len(self) as u64;
-        let limit = self.links.iter().map(|link| link.packet_limit).min();
-        let page = limit.unwrap_or(1472) as u64;
+        let limits = self.links.iter().map(|link| link.packet_limit);
+        let offers = self.hubs.iter().filter_map(|hub| hub.offer);
+        let offered = offers.map(|offer| usize::from(offer.packet).max(PACKET_LEN_MIN));
+        let page = limits.chain(offered).min().unwrap_or(1472) as u64;
         let messages = 4 + (summaries * SUMMARY_LEN).div_ceil(page);
         let timing = &self.timing;
         let exchange = messages * nanos(timing.ca_retransmit);

@@ -3,7 +3,7 @@
 use scsp_engine::message::BatchKind;
 use scsp_engine::{DcsIndex, LinkIndex, ToControl, ToShard, shard};
 use scsp_profile::KvBody;
-use scsp_wire::{Envelope, Message, MessageType, Record, Summaries, Summary};
+use scsp_wire::{Ca, Envelope, Message, Record, Summaries, Summary};
 
 use crate::check::Violation;
 use crate::client;
@@ -96,8 +96,8 @@ impl World {
             let dropped = control.packets().dropped;
             control.handle_packet(clocks, dcs, &envelope);
             let is_taken_in = control.packets().dropped == dropped;
-            if is_taken_in && envelope.message_type() == MessageType::Ca {
-                self.hubs[hub].watches[dcs.index()].credit_ca();
+            if let Some(Message::Ca(ca)) = message.as_ref().filter(|_| is_taken_in) {
+                self.ca_received(hub, dcs, ca);
             }
             return self.drain(hub, slot);
         }
@@ -143,9 +143,9 @@ impl World {
         match message {
             CoreMessage::Control(message) => {
                 if let ToControl::Packet { dcs, bytes, .. } = &message
-                    && bytes.get(1) == Some(&MessageType::Ca.code())
+                    && let Ok(Message::Ca(ca)) = Message::parse(bytes)
                 {
-                    self.hubs[hub].watches[dcs.index()].credit_ca();
+                    self.ca_received(hub, *dcs, &ca);
                 }
                 self.cores(hub).control.handle_message(clocks, message);
                 self.drain(hub, slot)
@@ -183,6 +183,11 @@ impl World {
                 self.drain_later(hub, slot)
             }
         }
+    }
+
+    fn ca_received(&mut self, hub: usize, dcs: DcsIndex, ca: &Ca<'_>) {
+        let agreed = self.plan.agreed(hub, self.hubs[hub].neighbour(dcs).hub);
+        self.hubs[hub].watches[dcs.index()].ca_received(ca, agreed);
     }
 
     /// Whether a hub may have asked `dcs` for what it is about to get.

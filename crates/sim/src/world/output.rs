@@ -252,7 +252,11 @@ impl World {
             let this = &self.hubs[hub];
             let neighbour = this.neighbour(dcs);
             let (own, peer) = (this.id, self.hubs[neighbour.hub].id);
-            let rules = self.rules(hub, neighbour.link, &own, Some(&peer));
+            let agreed = self.plan.agreed(hub, neighbour.hub);
+            let rules = Rules {
+                agreed,
+                ..self.rules(hub, neighbour.link, &own, Some(&peer))
+            };
             let result = self.hubs[hub].watches[dcs.index()].sent(&rules, &envelope, &message);
             result.map_err(|(check, detail)| {
                 (check, format!("to hub {}: {detail}", neighbour.hub))
@@ -325,6 +329,7 @@ impl World {
             neighbour,
             packet_limit: self.plan.links[link].packet_limit,
             datagram_limit: self.plan.datagram_limit,
+            agreed: None,
             hello_interval: Duration::from_secs(timing.hello_interval_secs.into()),
             hop_count: timing.hop_count,
             csus_retransmit: timing.csus_retransmit,
