@@ -96,6 +96,7 @@ impl Hub {
                 expected_id: None,
                 max_records: 0,
                 auth: AuthSetup::default(),
+                offer: None,
             }],
         });
         let mut shard = Shard::new(setup, ShardIndex(0), now);
@@ -359,7 +360,13 @@ impl Pair {
         }
         if self.b.wanting {
             let epoch = Epoch(self.b.epoch);
-            self.b.tell(self.now, ToShard::Turn { dcs: D0, epoch });
+            let turn = ToShard::Turn {
+                dcs: D0,
+                epoch,
+                octets: self.packet_limit - 64,
+                packets: 1,
+            };
+            self.b.tell(self.now, turn);
         }
     }
 
