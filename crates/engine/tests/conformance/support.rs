@@ -152,6 +152,8 @@ struct Watch {
     offered: bool,
     /// Both sides did.
     agreed: bool,
+    /// Shards that have not heard yet that the exchange in which both did is over.
+    behind: BTreeSet<Core>,
 }
 
 /// One server: `Control`, its shards, and the queues between them.
@@ -388,6 +390,7 @@ impl Hub {
             ToShard::Exchange { dcs, .. } | ToShard::Down { dcs } => {
                 let watch = &mut self.watches[dcs.index()];
                 watch.open.remove(&core);
+                watch.behind.remove(&core);
                 watch.solicited = None;
                 watch.unanswered_ca = None;
             }
@@ -518,7 +521,11 @@ impl Hub {
                     watch.unanswered_ca = None;
                     watch.offered = ca.extensions().alignment_offer().is_some();
                     // An opening may be repeated while its answer is on its way to `Control`.
-                    watch.agreed &= watch.opened.replace(ca.seq.0) == Some(ca.seq.0);
+                    let repeated = watch.opened.replace(ca.seq.0) == Some(ca.seq.0);
+                    if watch.agreed && !repeated {
+                        watch.behind.clone_from(&watch.open);
+                    }
+                    watch.agreed &= repeated;
                 } else if ca.extensions().alignment_offer().is_some() {
                     watch.agreed = true;
                 }
@@ -544,7 +551,7 @@ impl Hub {
                 if let Some((sent, open)) = &watch.solicited {
                     let waited = now.time.since(*sent) >= instance.csus_retransmit;
                     assert!(
-                        open.is_empty() || waited || watch.agreed,
+                        open.is_empty() || waited || watch.agreed || watch.behind.contains(&core),
                         "CA-19: core {core} asks again at {:?}, {open:?} open since {sent:?}",
                         now.time
                     );
