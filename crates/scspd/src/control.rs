@@ -298,6 +298,8 @@ impl ControlThread {
                 Message::Stop => return true,
                 Message::Shard(_)
                 | Message::Executed(_)
+                | Message::Originate(_)
+                | Message::Originated(_)
                 | Message::Relink { .. }
                 | Message::Export(_)
                 | Message::Quiesce => {

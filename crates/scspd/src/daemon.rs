@@ -23,7 +23,7 @@ use crate::connectivity::Opened;
 use crate::control::{self, ControlThread};
 use crate::directory::Directory;
 use crate::hub::{GroupInfo, Hub, PeerInfo};
-use crate::mesh::{self, Doorbell};
+use crate::mesh::{self, Doorbell, Ends};
 use crate::message::Message;
 use crate::reach::{Reach, reaches, stations};
 use crate::snapshot::dir::{DataDir, DirError};
@@ -64,12 +64,21 @@ pub enum DaemonError {
 #[derive(Debug)]
 pub struct Daemon {
     hub: Arc<Hub>,
+    clock: Clock,
     threads: Vec<JoinHandle<Result<(), DaemonError>>>,
 }
 
 impl Daemon {
     /// Binds every socket, starts every thread, and returns once the hub serves.
     pub fn start(config: Config) -> Result<Self, DaemonError> {
+        Self::start_with(config, Vec::new()).map(|(daemon, _)| daemon)
+    }
+
+    /// The same, with further threads at the hub's queues: their ends, in the order of their doorbells.
+    pub(crate) fn start_with(
+        config: Config,
+        further: Vec<Arc<Doorbell>>,
+    ) -> Result<(Self, Vec<Ends<Message>>), DaemonError> {
         raise_file_limit();
         for warning in config.warnings() {
             warn!("{warning}");
@@ -114,8 +123,10 @@ impl Daemon {
         let doorbells: Vec<_> = (0..workers)
             .map(|_| Arc::new(Doorbell::worker()))
             .chain([Arc::new(Doorbell::Control(tokio::sync::Notify::new()))])
+            .chain(further)
             .collect();
         let mut ends = mesh::connect::<Message>(&doorbells);
+        let further = ends.split_off(workers + 1);
         let (outbox, inbox) = ends.pop().expect("one end for each doorbell");
         let mut threads = Vec::new();
         let cores = allowed_cores();
@@ -163,9 +174,13 @@ impl Daemon {
                 source,
             })
         })?);
-        let mut daemon = Self { hub, threads };
+        let mut daemon = Self {
+            hub,
+            clock,
+            threads,
+        };
         daemon.await_ready(&is_ready)?;
-        Ok(daemon)
+        Ok((daemon, further))
     }
 
     /// Waits until every thread has said that it serves.
@@ -190,6 +205,16 @@ impl Daemon {
                 Err(_) => {}
             }
         }
+    }
+
+    /// The clock of all its threads.
+    pub(crate) const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Whether a thread has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// The hub's constant part.

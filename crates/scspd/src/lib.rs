@@ -16,6 +16,7 @@
 //! | `bundle.rs` | several of its packets in one send |
 //! | `snapshot/` | what outlives the process |
 //! | `demo.rs`, `board.rs` | several hubs in one process |
+//! | `embed.rs` | a hub inside another program |
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod directory;
+pub mod embed;
 pub mod hub;
 pub mod inbound;
 pub mod log;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam::queue::ArrayQueue;
+use crossbeam::sync::Unparker;
 use crossbeam::utils::CachePadded;
 use tokio::sync::Notify;
 
@@ -28,6 +29,8 @@ pub enum Doorbell {
     },
     /// The control thread's task.
     Control(Notify),
+    /// A thread of the program that the hub is embedded in.
+    Program(Unparker),
 }
 
 impl Doorbell {
@@ -59,6 +62,7 @@ impl Doorbell {
     fn ring(&self, wake: impl FnOnce(&scsp_net::Waker)) {
         match self {
             Self::Control(notify) => notify.notify_one(),
+            Self::Program(unparker) => unparker.unpark(),
             Self::Worker { asleep, waker } => {
                 if asleep.swap(false, Ordering::SeqCst)
                     && let Some(waker) = waker.get()
@@ -244,7 +248,7 @@ mod tests {
         let (mut outbox, _) = ends.pop().unwrap();
         let is_asleep = || match &*doorbells[1] {
             Doorbell::Worker { asleep, .. } => asleep.load(Ordering::SeqCst),
-            Doorbell::Control(_) => unreachable!("made above"),
+            Doorbell::Program(_) | Doorbell::Control(_) => unreachable!("made above"),
         };
         doorbells[1].announce_sleep();
         outbox.send_quietly(1, 7);

@@ -3,6 +3,7 @@
 use scsp_engine::{ToControl, ToShard};
 use scsp_net::{ConnId, LinkSocket};
 
+use crate::embed::Batch;
 use crate::snapshot::Slice;
 
 /// Identifies a client request that another thread works on.
@@ -45,6 +46,10 @@ pub enum Message {
     Execute(Box<Execute>),
     /// Its answer.
     Executed(Box<Executed>),
+    /// Records of the program that the hub is embedded in.
+    Originate(Box<Batch>),
+    /// The same, acknowledged by every neighbour.
+    Originated(Box<Batch>),
     /// Another socket for a link: its interface came, went or was replaced.
     Relink {
         /// Position of the link in the configuration.

@@ -17,6 +17,7 @@ use tracing::{error, warn};
 use crate::client::{Clients, Context, OUTPUT_LEN_MAX, Verdict};
 use crate::clock::Clock;
 use crate::directory::{Directory, Sender};
+use crate::embed::Originations;
 use crate::hub::Hub;
 use crate::mesh::{Doorbell, Inbox, Outbox};
 use crate::message::{Executed, Message};
@@ -59,6 +60,7 @@ struct Loop<'a> {
     io: Io,
     links: Vec<LinkId>,
     clients: Clients,
+    originations: Originations,
     unknown_peer: u64,
     own: u64,
     busy: Duration,
@@ -129,6 +131,7 @@ impl<'a> Loop<'a> {
             io,
             links,
             clients,
+            originations: Originations::default(),
             unknown_peer,
             own,
             busy,
@@ -176,6 +179,7 @@ impl Loop<'_> {
                     self.worker.shard.handle_timeouts(now);
                 }
                 self.transmit(now);
+                self.hand_back();
             }
             let took_in_more = self.deliver(now);
             let ended = self.worker.clock.time();
@@ -344,6 +348,7 @@ impl Loop<'_> {
                 Message::Shard(_)
                 | Message::Execute(_)
                 | Message::Executed(_)
+                | Message::Originate(_)
                 | Message::Relink { .. }
                     if self.quiet => {}
                 Message::Shard(message) => self.worker.shard.handle_message(now, message),
@@ -366,10 +371,14 @@ impl Loop<'_> {
                         self.settle(conn, verdict);
                     }
                 }
+                Message::Originate(batch) => {
+                    let Worker { shard, hub, .. } = &mut *self.worker;
+                    self.originations.take(now, shard, &hub.setup, batch);
+                }
                 Message::Relink { link, socket } => self.relink(link, *socket),
                 Message::Stop => self.stopping = true,
-                Message::Control(_) | Message::Exported(_) => {
-                    unreachable!("only the control thread is sent these")
+                Message::Control(_) | Message::Exported(_) | Message::Originated(_) => {
+                    unreachable!("only other threads are sent these")
                 }
             }
         }
@@ -404,6 +413,21 @@ impl Loop<'_> {
             self.io.send(slot, link, to, packet.len, packet.segment);
             self.worked = true;
         }
+    }
+
+    /// Acknowledged batches to the program that submitted them.
+    fn hand_back(&mut self) {
+        let Worker {
+            shard,
+            hub,
+            clock,
+            outbox,
+            ..
+        } = &mut *self.worker;
+        let program = hub.workers() + 1;
+        let give = |batch| outbox.send(program, Message::Originated(batch));
+        self.originations
+            .settle(shard, &hub.setup, || clock.time(), give);
     }
 
     /// Messages to other threads; wakes those that sleep. A receiver that is behind is waited for
