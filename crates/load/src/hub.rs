@@ -1,20 +1,24 @@
-//! Hubs as processes of their own on loopback, each with a generated configuration.
+//! Hubs on loopback, each with a generated configuration: processes of their own, or embedded in this one.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, getpid};
+use scspd::config::Config;
+use scspd::embed::Embedded;
 use tempfile::TempDir;
 
-use crate::cli::{HubOptions, Topology};
+use crate::cli::{Algorithm, HubOptions, Section, Topology};
 use crate::connection::{Connection, Fields};
 use crate::http::{self, Metrics};
-use crate::process::Process;
+use crate::process::{Process, Usage};
+use crate::report::Report;
 use crate::wait;
 
 /// The group of every load test.
@@ -40,6 +44,24 @@ pub(crate) struct Plan<'a> {
     pub(crate) options: &'a HubOptions,
     /// How long a hub waits for neighbours before it serves on its own.
     pub(crate) boot_hold: Duration,
+    /// How packets are authenticated.
+    pub(crate) auth: Option<Algorithm>,
+    /// Workers of the last hub, if not as of all.
+    pub(crate) last_workers: Option<u16>,
+}
+
+impl<'a> Plan<'a> {
+    /// A line of hubs that serve at once.
+    pub(crate) const fn line(hubs: u8, options: &'a HubOptions) -> Self {
+        Self {
+            hubs,
+            topology: Topology::Line,
+            options,
+            boot_hold: Duration::ZERO,
+            auth: None,
+            last_workers: None,
+        }
+    }
 }
 
 impl Lab {
@@ -62,7 +84,8 @@ impl Lab {
                     client: seats[number].client,
                     admin: seats[number].admin,
                     peers: neighbours(plan, number).count(),
-                    process: None,
+                    options: plan.options.clone(),
+                    server: None,
                     control: None,
                 })
             })
@@ -70,9 +93,9 @@ impl Lab {
         Ok(Self { hubs, _dir: dir })
     }
 
-    /// Starts all and waits until all are aligned.
+    /// Starts all that do not run yet and waits until all are aligned.
     pub(crate) fn start(&mut self, timeout: Duration) -> anyhow::Result<()> {
-        for hub in &mut self.hubs {
+        for hub in self.hubs.iter_mut().filter(|hub| hub.server.is_none()) {
             hub.start()?;
         }
         for hub in &mut self.hubs {
@@ -99,11 +122,10 @@ impl Lab {
     pub(crate) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         let mut logs = String::new();
         for hub in &self.hubs {
-            let end = hub
-                .process
-                .as_ref()
-                .map(Process::log_end)
-                .unwrap_or_default();
+            let end = match &hub.server {
+                Some(Server::Process(process)) => process.log_end(),
+                Some(Server::Embedded(_)) | None => String::new(),
+            };
             if !end.is_empty() {
                 write!(logs, "\n--- log of {}:\n{end}", hub.name).expect("a text grows");
             }
@@ -114,6 +136,12 @@ impl Lab {
             anyhow::anyhow!("{error:#}{logs}")
         }
     }
+}
+
+/// A running hub.
+enum Server {
+    Process(Process),
+    Embedded(Box<Embedded>),
 }
 
 /// One hub; it may be down.
@@ -127,7 +155,8 @@ pub(crate) struct Hub {
     /// Admin listener.
     pub(crate) admin: SocketAddr,
     peers: usize,
-    process: Option<Process>,
+    options: HubOptions,
+    server: Option<Server>,
     control: Option<Connection>,
 }
 
@@ -154,25 +183,68 @@ impl Hub {
             .arg("--config")
             .arg(&self.config)
             .env_remove("RUST_LOG");
-        self.process = Some(Process::start(&self.name, &mut command, &self.log)?);
+        let process = Process::start(&self.name, &mut command, &self.log)?;
+        self.server = Some(Server::Process(process));
         Ok(())
+    }
+
+    /// Starts it within this program.
+    pub(crate) fn embed(&mut self) -> anyhow::Result<()> {
+        let embedded = Embedded::start(Config::load(&self.config)?)?;
+        self.server = Some(Server::Embedded(Box::new(embedded)));
+        Ok(())
+    }
+
+    /// The hub that [`embed`](Self::embed) started.
+    pub(crate) fn embedded(&mut self) -> anyhow::Result<&mut Embedded> {
+        match &mut self.server {
+            Some(Server::Embedded(embedded)) => Ok(embedded),
+            Some(Server::Process(_)) | None => anyhow::bail!("{} is not embedded", self.name),
+        }
+    }
+
+    /// Fails when it is down, with the end of its log.
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        match &mut self.server {
+            Some(Server::Process(process)) => process.check(),
+            Some(Server::Embedded(_)) => Ok(()),
+            None => anyhow::bail!("{} is down", self.name),
+        }
     }
 
     /// The process, which runs.
     pub(crate) fn process(&mut self) -> anyhow::Result<&mut Process> {
-        let process = self
-            .process
-            .as_mut()
-            .with_context(|| format!("{} is down", self.name))?;
-        process.check()?;
-        Ok(process)
+        self.check()?;
+        match &mut self.server {
+            Some(Server::Process(process)) => Ok(process),
+            Some(Server::Embedded(_)) | None => {
+                anyhow::bail!("{} is no process of its own", self.name)
+            }
+        }
+    }
+
+    /// Memory and processor time of its process.
+    pub(crate) fn usage(&mut self) -> anyhow::Result<Usage> {
+        self.check()?;
+        Ok(match &self.server {
+            Some(Server::Process(process)) => process.usage(),
+            Some(Server::Embedded(_)) | None => Usage::own(),
+        })
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> Pid {
+        match &self.server {
+            Some(Server::Process(process)) => process.pid(),
+            Some(Server::Embedded(_)) | None => getpid(),
+        }
     }
 
     /// Waits until `/readyz` answers 200.
     pub(crate) fn wait_ready(&mut self) -> anyhow::Result<()> {
         let what = format!("{} to be ready", self.name);
         wait::until(&what, READY_TIMEOUT, Duration::from_millis(10), || {
-            self.process()?;
+            self.check()?;
             // Refused connections: it is not that far yet.
             Ok(matches!(http::get(self.admin, "/readyz"), Ok((200, _))).then_some(()))
         })
@@ -227,7 +299,7 @@ impl Hub {
 
     /// A connection for single commands, opened when needed and kept while the hub runs.
     pub(crate) fn control(&mut self) -> anyhow::Result<&mut Connection> {
-        self.process()?;
+        self.check()?;
         if self.control.is_none() {
             self.control = Some(Connection::open(self.client)?);
         }
@@ -235,7 +307,7 @@ impl Hub {
     }
 
     fn peers_or_none(&mut self) -> anyhow::Result<Vec<Fields>> {
-        self.process()?;
+        self.check()?;
         let answer = self
             .control()
             .and_then(|control| control.maps("SCSP.PEERS"));
@@ -244,6 +316,26 @@ impl Hub {
             self.control = None;
         }
         Ok(answer.unwrap_or_default())
+    }
+
+    /// Notes in the report what hub this is.
+    pub(crate) fn describe(&self, report: &mut Report) -> anyhow::Result<()> {
+        let (backend, options) = (self.backend()?, &self.options);
+        let sets: Vec<_> = options.set.iter().map(|set| set.line.as_str()).collect();
+        let workers = match options.workers {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            workers => usize::from(workers),
+        };
+        report.system = format!("scspd {backend}, mtu {}", options.mtu);
+        for line in &sets {
+            report.system = format!("{}, {line}", report.system);
+        }
+        report.set("server", &"scspd");
+        report.set("backend", &backend);
+        report.set("mtu", &options.mtu);
+        report.set("workers", &workers);
+        report.set("set", &sets.join(", "));
+        Ok(())
     }
 
     /// The backend that the hub runs on.
@@ -258,13 +350,17 @@ impl Hub {
     /// Asks it to stop and waits for the end.
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
         self.control = None;
-        self.process.take().map_or(Ok(()), Process::stop)
+        match self.server.take() {
+            Some(Server::Process(process)) => process.stop(),
+            Some(Server::Embedded(embedded)) => Ok(embedded.stop()?),
+            None => Ok(()),
+        }
     }
 
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.control = None;
-        self.process = None;
+        self.server = None;
     }
 
     /// Freezes it.
@@ -314,30 +410,49 @@ fn configuration(plan: Plan<'_>, seats: &[Seat], number: usize) -> String {
         admin,
     } = seats[number];
     let id = |number: usize| format!("10.0.0.{}", number + 1);
+    let set = |section: Section| {
+        let chosen = plan.options.set.iter().filter(|set| set.section == section);
+        chosen.fold(String::new(), |lines, set| lines + &set.line + "\n")
+    };
+    let auth = plan.auth.map_or(String::new(), |algorithm| {
+        format!(
+            "auth = \"require\"\n[[group.peer.key]]\nspi = 256\nalgorithm = \"{}\"\n\
+             secret = \"text:of one load test only, no secret\"\n",
+            algorithm.label()
+        )
+    });
     let mut peers = String::new();
     for peer in neighbours(plan, number) {
         let (address, id) = (seats[peer].link, id(peer));
         write!(
             peers,
-            "[[group.peer]]\naddress = \"{address}\"\nid = \"{id}\"\n\n"
+            "[[group.peer]]\naddress = \"{address}\"\nid = \"{id}\"\n{}{auth}\n",
+            set(Section::Peer)
         )
         .expect("a text grows");
     }
+    let workers = plan
+        .last_workers
+        .filter(|_| number + 1 == seats.len())
+        .unwrap_or(plan.options.workers);
     format!(
-        "[server]\nid = \"{}\"\nworkers = {}\npin = false\n\n\
-         [link.main]\nbind = \"{link}\"\nmtu = {}\n\n\
+        "[server]\nid = \"{}\"\nworkers = {workers}\npin = false\n{}\n\
+         [link.main]\nbind = \"{link}\"\nmtu = {}\n{}\n\
          [[group]]\nname = \"{GROUP}\"\nprotocol = \"kv\"\nid = 1\n\
-         hello_interval = 1\ndead_factor = {DEAD_SECS}\nboot_hold = \"{}ms\"\n\n\
+         hello_interval = 1\ndead_factor = {DEAD_SECS}\nboot_hold = \"{}ms\"\n{}\n\
          {peers}\
          [client]\nlisten = [\"{client}\"]\n\n\
          [admin]\nlisten = \"{admin}\"\n\n\
-         [io]\nbackend = \"{}\"\n\n\
+         [io]\nbackend = \"{}\"\n{}\n\
          [log]\nlevel = \"warn\"\n",
         id(number),
-        plan.options.workers,
+        set(Section::Server),
         plan.options.mtu,
+        set(Section::Link),
         plan.boot_hold.as_millis(),
+        set(Section::Group),
         plan.options.backend.label(),
+        set(Section::Io),
     )
 }
 

@@ -1,34 +1,39 @@
-//! `scsp-load`, load tests of `scspd`: it starts real hubs as processes of their own on
-//! loopback, gives them work through the client interface, measures, and checks that all of them hold the same
-//! state at the end. The `redis-` commands do the same work with Redis replication.
+//! `scsp-load`, load tests of `scspd`: it starts real hubs on loopback, gives them work, measures, and checks
+//! that all of them hold the same state at the end. Redis and BIRD do the same work where they can.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `cli.rs` | the command line |
 //! | `interrupt.rs`, `process.rs` | child processes: clean end, memory, processor time |
-//! | `hub.rs`, `redis_server.rs` | one server: configuration, start, questions to it |
-//! | `http.rs`, `connection.rs`, `pipeline.rs` | metrics; single commands; many commands |
+//! | `hub.rs`, `redis_server.rs`, `bird.rs` | servers: configuration, start, questions to them |
+//! | `pair.rs` | what all pairs of servers have in common |
+//! | `http.rs`, `connection.rs`, `pipeline.rs`, `crowd.rs` | metrics; single commands; many; many by many |
+//! | `strace.rs` | system calls |
 //! | `work.rs`, `state.rs` | records and their loading; comparison of what servers hold |
-//! | `align.rs`, `flood.rs`, `clients.rs`, `soak.rs`, `redis_align.rs` | the load tests |
-//! | `report.rs`, `summary.rs` | results as table, JSON, Markdown |
+//! | `align.rs`, `flood.rs`, `clients.rs`, `soak.rs` | the load tests |
+//! | `report.rs`, `summary.rs`, `targets.rs` | results as table, JSON, Markdown; what they were to be |
 #![forbid(unsafe_code)]
 
 mod align;
+mod bird;
 mod cli;
 mod clients;
 mod connection;
+mod crowd;
 mod flood;
 mod http;
 mod hub;
 mod interrupt;
+mod pair;
 mod pipeline;
 mod process;
-mod redis_align;
 mod redis_server;
 mod report;
 mod soak;
 mod state;
+mod strace;
 mod summary;
+mod targets;
 mod wait;
 mod work;
 
@@ -60,12 +65,11 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<()> {
     let (report, json) = match command {
         Command::Align(options) => (align::run(options)?, &options.output.json),
-        Command::Flood(options) => (flood::hubs(options)?, &options.output.json),
+        Command::Flood(options) => (flood::run(options)?, &options.output.json),
         Command::Clients(options) => (clients::run(options)?, &options.output.json),
         Command::Soak(options) => (soak::run(options)?, &options.json),
-        Command::RedisAlign(options) => (redis_align::run(options)?, &options.output.json),
-        Command::RedisFlood(options) => (flood::redis(options)?, &options.output.json),
         Command::Summary(options) => return summary::run(options),
+        Command::Targets(options) => return targets::run(options),
     };
     print!("{report}");
     if let Some(path) = json {

@@ -84,15 +84,12 @@ impl Pipeline {
                 .checked_sub(count)
                 .context("more replies than commands")?;
         }
-        match self.replies.error.take() {
-            Some(error) => anyhow::bail!("the server answered: {error}"),
-            None => Ok(()),
-        }
+        self.replies.check()
     }
 }
 
 /// Appends a command as an array of strings.
-fn encode(output: &mut Vec<u8>, words: &[&[u8]]) {
+pub(crate) fn encode(output: &mut Vec<u8>, words: &[&[u8]]) {
     let mut number = |mark: u8, number: usize| {
         output.push(mark);
         output.extend_from_slice(number.to_string().as_bytes());
@@ -110,7 +107,7 @@ fn encode(output: &mut Vec<u8>, words: &[&[u8]]) {
 
 /// Counts replies that are lines or strings, however they are cut into pieces.
 #[derive(Debug, Default)]
-struct Replies {
+pub(crate) struct Replies {
     line: Vec<u8>,
     /// Octets of a string, with its line end, that are still to come.
     skip: usize,
@@ -120,7 +117,7 @@ struct Replies {
 
 impl Replies {
     /// The replies that end in `input`.
-    fn feed(&mut self, mut input: &[u8]) -> anyhow::Result<usize> {
+    pub(crate) fn feed(&mut self, mut input: &[u8]) -> anyhow::Result<usize> {
         let mut count = 0;
         loop {
             if self.skip > 0 {
@@ -141,6 +138,14 @@ impl Replies {
             input = &input[end + 1..];
             count += usize::from(self.end_of_line()?);
             self.line.clear();
+        }
+    }
+
+    /// Fails with the first error reply, once.
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        match self.error.take() {
+            Some(error) => anyhow::bail!("the server answered: {error}"),
+            None => Ok(()),
         }
     }
 

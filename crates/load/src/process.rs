@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -72,13 +72,28 @@ impl Process {
         kill_process(self.pid, signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
+    /// Its number.
+    pub(crate) const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends a signal and waits for the end, however it ends.
+    pub(crate) fn end(mut self, signal: Signal) -> anyhow::Result<()> {
+        self.signal(signal)?;
+        self.wait_for_the_end().map(drop)
+    }
+
+    fn wait_for_the_end(&mut self) -> anyhow::Result<ExitStatus> {
+        let what = format!("the end of {}", self.name);
+        wait::until(&what, STOP_TIMEOUT, Duration::from_millis(5), || {
+            Ok(self.child.try_wait()?)
+        })
+    }
+
     /// Asks it to stop and waits until it has; an exit status other than 0 is an error.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
-        let what = format!("the end of {}", self.name);
-        let status = wait::until(&what, STOP_TIMEOUT, Duration::from_millis(5), || {
-            Ok(self.child.try_wait()?)
-        })?;
+        let status = self.wait_for_the_end()?;
         anyhow::ensure!(
             status.success(),
             "{} stopped with {status}:\n{}",
@@ -88,9 +103,34 @@ impl Process {
         Ok(())
     }
 
+    /// What it has used so far.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            name: self.name.clone(),
+            folder: format!("/proc/{}", self.pid),
+        }
+    }
+}
+
+/// Memory and processor time of a process, as the kernel tells them.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    name: String,
+    folder: String,
+}
+
+impl Usage {
+    /// Of this program itself.
+    pub(crate) fn own() -> Self {
+        Self {
+            name: "scsp-load".to_owned(),
+            folder: "/proc/self".to_owned(),
+        }
+    }
+
     /// Octets of memory that are resident.
     pub(crate) fn resident_octets(&self) -> anyhow::Result<u64> {
-        let text = self.proc_file("status")?;
+        let text = self.file("status")?;
         let kib = text
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
@@ -99,19 +139,42 @@ impl Process {
         Ok(kib * 1024)
     }
 
-    /// Processor time it has used, with that of its own children that have ended.
+    /// Processor time used, with that of children that have ended.
     pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
-        let text = self.proc_file("stat")?;
-        let ticks =
+        let text = self.file("stat")?;
+        let (_, ticks) =
             processor_ticks(&text).with_context(|| format!("no times for {}", self.name))?;
-        let per_second = rustix::param::clock_ticks_per_second().max(1);
-        Ok(Duration::from_millis(ticks * 1000 / per_second))
+        Ok(span_of(ticks))
     }
 
-    fn proc_file(&self, file: &str) -> anyhow::Result<String> {
-        let path = format!("/proc/{}/{file}", self.pid);
+    /// Processor time used by each thread whose name starts with `prefix`, in the order of names.
+    pub(crate) fn thread_times(&self, prefix: &str) -> anyhow::Result<Vec<Duration>> {
+        let mut times = Vec::new();
+        let tasks = format!("{}/task", self.folder);
+        for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
+            // A thread that has just ended is none of those that are asked for.
+            let Ok(text) = fs::read_to_string(task?.path().join("stat")) else {
+                continue;
+            };
+            if let Some((name, ticks)) = processor_ticks(&text)
+                && name.starts_with(prefix)
+            {
+                times.push((name.to_owned(), span_of(ticks)));
+            }
+        }
+        times.sort();
+        Ok(times.into_iter().map(|(_, time)| time).collect())
+    }
+
+    fn file(&self, file: &str) -> anyhow::Result<String> {
+        let path = format!("{}/{file}", self.folder);
         fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
     }
+}
+
+fn span_of(ticks: u64) -> Duration {
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    Duration::from_millis(ticks * 1000 / per_second)
 }
 
 impl Drop for Process {
@@ -123,15 +186,16 @@ impl Drop for Process {
     }
 }
 
-/// utime + stime + cutime + cstime of `/proc/PID/stat`. The name before them may hold anything.
-fn processor_ticks(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(')')?;
+/// Name, and utime + stime + cutime + cstime, of a `stat` file. The name may hold anything.
+fn processor_ticks(stat: &str) -> Option<(&str, u64)> {
+    let (name, fields) = stat.rsplit_once(')')?;
+    let (_, name) = name.split_once('(')?;
     let mut times = fields.split_ascii_whitespace().skip(11);
     let mut sum = 0;
     for _ in 0..4 {
         sum += times.next()?.parse::<u64>().ok()?;
     }
-    Some(sum)
+    Some((name, sum))
 }
 
 #[cfg(test)]
@@ -142,7 +206,7 @@ mod tests {
     #[test]
     fn processor_ticks_of_an_awkward_name() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 11 22 33 44 20 0 1 0 5 6 7";
-        assert_eq!(processor_ticks(stat), Some(110));
+        assert_eq!(processor_ticks(stat), Some(("a) b (c", 110)));
         assert_eq!(processor_ticks("7 (a) S 1 7"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! redis-server as a child process.
+//! redis-server as a child process, and a primary with its replica.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -9,46 +9,122 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tempfile::TempDir;
 
-use crate::cli::Sync;
+use crate::cli::{Shape, Sync};
 use crate::connection::Connection;
-use crate::process::Process;
-use crate::wait;
+use crate::pair::Pair;
+use crate::process::{Process, Usage};
+use crate::report::Report;
+use crate::{state, wait, work};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A primary and the place of its replica, which is started when its time comes.
+/// A primary and its replica; neither runs yet.
 pub(crate) struct RedisPair<'a> {
     program: &'a Path,
     sync: Sync,
-    pub(crate) primary: RedisServer,
+    primary: Option<RedisServer>,
+    replica: Option<RedisServer>,
     dir: TempDir,
 }
 
 impl<'a> RedisPair<'a> {
-    /// Starts the primary.
-    pub(crate) fn start(program: &'a Path, sync: Sync) -> anyhow::Result<Self> {
+    /// Makes the place for both.
+    pub(crate) fn new(program: &'a Path, sync: Sync) -> anyhow::Result<Self> {
         let dir = TempDir::with_prefix("scsp-load-").context("cannot make a temporary folder")?;
-        let mut primary = RedisServer::spawn(program, "primary", dir.path(), sync, None)?;
-        primary.wait_ready()?;
         Ok(Self {
             program,
             sync,
-            primary,
+            primary: None,
+            replica: None,
             dir,
         })
     }
 
-    /// Starts an empty replica; does not wait until it serves.
-    pub(crate) fn start_replica(&self) -> anyhow::Result<RedisServer> {
-        let primary = Some(self.primary.address);
-        RedisServer::spawn(self.program, "replica", self.dir.path(), self.sync, primary)
+    /// The primary, which runs.
+    pub(crate) fn primary(&mut self) -> anyhow::Result<&mut RedisServer> {
+        self.primary.as_mut().context("there is no primary yet")
+    }
+
+    /// The replica, which runs.
+    pub(crate) fn replica(&mut self) -> anyhow::Result<&mut RedisServer> {
+        self.replica.as_mut().context("there is no replica yet")
+    }
+
+    /// Waits until the replica has got everything that was written at the primary.
+    pub(crate) fn wait_caught_up(&mut self, timeout: Duration) -> anyhow::Result<()> {
+        let pause = Duration::from_millis(1);
+        wait::until("the replica's offset", timeout, pause, || {
+            let offset = self.primary()?.replication("master_repl_offset")?;
+            let reached = self.replica()?.replication("slave_repl_offset")?;
+            Ok((reached >= offset).then_some(()))
+        })
+    }
+
+    fn spawn(&self, name: &str, primary: Option<SocketAddr>) -> anyhow::Result<RedisServer> {
+        RedisServer::spawn(self.program, name, self.dir.path(), self.sync, primary)
+    }
+}
+
+impl Pair for RedisPair<'_> {
+    fn start_source(&mut self, report: &mut Report) -> anyhow::Result<()> {
+        let mut primary = self.spawn("primary", None)?;
+        primary.wait_ready()?;
+        let version = primary.control()?.info("server")?.remove("redis_version");
+        self.primary = Some(primary);
+        report.system = format!("redis {}", self.sync.label());
+        report.set("server", &"redis");
+        report.set("sync", &self.sync.label());
+        report.set("version", &version.unwrap_or_default());
+        Ok(())
+    }
+
+    fn load(&mut self, records: u32, shape: Shape) -> anyhow::Result<()> {
+        work::load(self.primary()?.address, records, 1, shape)
+    }
+
+    fn source(&mut self) -> anyhow::Result<Usage> {
+        Ok(self.primary()?.process.usage())
+    }
+
+    fn start_copy(&mut self) -> anyhow::Result<()> {
+        let primary = Some(self.primary()?.address);
+        self.replica = Some(self.spawn("replica", primary)?);
+        Ok(())
+    }
+
+    fn wait_copied(&mut self, records: u32, timeout: Duration) -> anyhow::Result<()> {
+        let pause = Duration::from_millis(1);
+        wait::until("the replica", timeout, pause, || {
+            let synced = self.replica()?.is_synced(u64::from(records))?;
+            Ok(synced.then_some(()))
+        })
+    }
+
+    fn copy(&mut self) -> anyhow::Result<Usage> {
+        Ok(self.replica()?.process.usage())
+    }
+
+    fn report(&mut self, _: u32, _: &mut Report) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn are_equal(&mut self, _: Duration) -> anyhow::Result<bool> {
+        let primary = state::of_redis(self.primary()?.control()?)?;
+        Ok(primary == state::of_redis(self.replica()?.control()?)?)
+    }
+
+    fn stop(mut self: Box<Self>) -> anyhow::Result<()> {
+        for server in [self.replica.take(), self.primary.take()] {
+            server.map_or(Ok(()), RedisServer::stop)?;
+        }
+        Ok(())
     }
 }
 
 /// One running server.
 pub(crate) struct RedisServer {
     pub(crate) address: SocketAddr,
-    pub(crate) process: Process,
+    process: Process,
     control: Option<Connection>,
 }
 
@@ -114,7 +190,7 @@ impl RedisServer {
 
     /// Whether this replica's link is up and it holds `records` keys; one that does not answer
     /// yet does not.
-    pub(crate) fn is_synced(&mut self, records: u64) -> anyhow::Result<bool> {
+    fn is_synced(&mut self, records: u64) -> anyhow::Result<bool> {
         self.process.check()?;
         let synced = self.control().and_then(|control| {
             let info = control.info("replication")?;
@@ -130,7 +206,7 @@ impl RedisServer {
     }
 
     /// A number from INFO replication.
-    pub(crate) fn replication(&mut self, field: &str) -> anyhow::Result<u64> {
+    fn replication(&mut self, field: &str) -> anyhow::Result<u64> {
         let info = self.control()?.info("replication")?;
         let value = info
             .get(field)
@@ -139,7 +215,7 @@ impl RedisServer {
     }
 
     /// Asks it to stop and waits for the end.
-    pub(crate) fn stop(self) -> anyhow::Result<()> {
+    fn stop(self) -> anyhow::Result<()> {
         self.process.stop()
     }
 }

@@ -52,10 +52,32 @@ impl Report {
         }
     }
 
+    /// What did the work, with the label that sets it apart.
+    pub(crate) fn full_name(&self) -> String {
+        match self.settings.get("label").map(String::as_str) {
+            None | Some("") => self.system.clone(),
+            Some(label) => format!("{}, {label}", self.system),
+        }
+    }
+
     /// Notes an option.
     pub(crate) fn setting(mut self, name: &str, value: &dyn ToString) -> Self {
-        self.settings.insert(name.to_owned(), value.to_string());
+        self.set(name, value);
         self
+    }
+
+    /// Notes an option.
+    pub(crate) fn set(&mut self, name: &str, value: &dyn ToString) {
+        self.settings.insert(name.to_owned(), value.to_string());
+    }
+
+    /// Adds shares of sorted nanoseconds, as microseconds.
+    pub(crate) fn add_latencies(&mut self, name: &str, sorted_ns: &[u64]) {
+        for (share_name, share) in [("p50", 500), ("p99", 990)] {
+            let micros = count_f64(per_mille(sorted_ns, share)) / 1000.0;
+            let name = format!("{name} {share_name}");
+            self.add(&name, "us", Better::Less, micros);
+        }
     }
 
     /// Adds a run's value of a measure.
@@ -105,6 +127,15 @@ impl Measure {
         self.values.extend_from_slice(values);
         self.median = median(&self.values);
     }
+}
+
+/// For measures, where the last digits do not count.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "measures are shown with four digits"
+)]
+pub(crate) const fn count_f64(count: u64) -> f64 {
+    count as f64
 }
 
 /// The middle one, or the mean of the two; 0 of none.
@@ -157,6 +188,7 @@ impl fmt::Display for Report {
         let settings: Vec<_> = self
             .settings
             .iter()
+            .filter(|(_, value)| !value.is_empty())
             .map(|(name, value)| format!("{name} {value}"))
             .collect();
         writeln!(f, "  {}", settings.join(", "))?;

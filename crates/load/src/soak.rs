@@ -1,17 +1,16 @@
 //! `soak`: writes, deletes and expiries at all hubs, while one after the other is killed and comes back.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::align::{name_system, octets_f64};
 use crate::cli;
-use crate::hub::{DEAD_SECS, Lab, Plan};
+use crate::hub::{DEAD_SECS, Hub, Lab, Plan};
 use crate::pipeline::Pipeline;
-use crate::report::{Better, Report};
+use crate::report::{Better, Report, count_f64};
 use crate::work::{Maker, Numbers};
-use crate::{interrupt, state, work};
+use crate::{interrupt, state, wait, work};
 
 /// Commands that a writer sends together.
 const BATCH: u32 = 16;
@@ -20,14 +19,34 @@ const LIFE_MAX_MS: u32 = 10_000;
 /// How long writers leave a hub alone that does not answer.
 const RETRY: Duration = Duration::from_millis(100);
 const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long writers may take to finish what they send.
+const PAUSE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// What the writers of all hubs did.
 #[derive(Debug, Default)]
 struct Totals {
     done: AtomicBool,
+    /// Writers are to wait.
+    pause: AtomicBool,
+    /// Writers that wait.
+    waiting: AtomicU32,
     commands: AtomicU64,
     /// Batches that a dying or starting hub did not take.
     failures: AtomicU64,
+}
+
+impl Totals {
+    /// Waits until the pause, or everything, is over.
+    fn wait_out_pause(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        while self.pause.load(Ordering::Relaxed)
+            && !self.done.load(Ordering::Relaxed)
+            && !interrupt::came()
+        {
+            thread::sleep(RETRY);
+        }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The one run.
@@ -41,19 +60,17 @@ pub(crate) fn run(options: &cli::Soak) -> anyhow::Result<Report> {
         options.hubs, options.keys
     );
     let mut report = Report::new(job, String::new())
-        .setting("minutes", &options.minutes)
-        .setting(
-            "topology",
-            &format!("{:?}", options.topology).to_lowercase(),
-        )
+        .setting("test", &"soak")
+        .setting("seconds", &options.duration().as_secs())
+        .setting("topology", &options.topology.label())
+        .setting("check_every_seconds", &options.check_every)
         .setting("kill_every_seconds", &options.kill_every)
         .setting("rate", &options.rate)
         .setting("seed", &options.seed);
     let mut lab = Lab::new(Plan {
-        hubs: options.hubs,
         topology: options.topology,
-        options: &options.hub,
         boot_hold: Duration::from_secs(10),
+        ..Plan::line(options.hubs, &options.hub)
     })?;
     once(options, &mut lab, &mut report).map_err(|error| lab.explain(error))?;
     lab.stop()?;
@@ -62,75 +79,118 @@ pub(crate) fn run(options: &cli::Soak) -> anyhow::Result<Report> {
 
 fn once(options: &cli::Soak, lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
     lab.start(START_TIMEOUT)?;
-    name_system(report, &lab.hubs[0], &options.hub)?;
+    lab.hubs[0].describe(report)?;
     let addresses: Vec<_> = lab.hubs.iter().map(|hub| hub.client).collect();
     let totals = Totals::default();
-    let returns = thread::scope(|scope| {
+    let disturbed = thread::scope(|scope| {
         for (number, address) in (0..).zip(addresses) {
             let totals = &totals;
             scope.spawn(move || write(options, number, address, totals));
         }
-        let returns = kill_in_turn(options, lab);
+        let disturbed = disturb(options, lab, &totals);
         totals.done.store(true, Ordering::Relaxed);
-        returns
+        disturbed
     })?;
     let start = Instant::now();
     let settled = state::settle_winners(&mut lab.hubs, Duration::from_secs(options.timeout))?;
-    report.equal &= settled.is_some();
+    report.equal &= disturbed.equal && settled.is_some();
     let took = start.elapsed().as_secs_f64();
-    let seconds = octets_f64(options.minutes * 60);
-    let count = |total: &AtomicU64| octets_f64(total.load(Ordering::Relaxed));
-    report.add(
-        "commands",
-        "1/s",
-        Better::More,
-        count(&totals.commands) / seconds,
-    );
+    let seconds = options.duration().as_secs_f64();
+    let count = |total: &AtomicU64| count_f64(total.load(Ordering::Relaxed));
+    let commands = count(&totals.commands) / seconds;
+    report.add("commands", "1/s", Better::More, commands);
     report.add("batches refused", "", Better::Less, count(&totals.failures));
-    report.add("kills", "", Better::More, octets_f64(returns.len() as u64));
-    for back in returns {
+    let kills = count_f64(disturbed.returns.len() as u64);
+    report.add("kills", "", Better::More, kills);
+    for back in disturbed.returns {
         report.add("start to aligned", "s", Better::Less, back.as_secs_f64());
     }
+    for check in disturbed.checks {
+        report.add("pause to equal", "s", Better::Less, check.as_secs_f64());
+    }
     report.add("last write to equal", "s", Better::Less, took);
-    let unseen = settled.unwrap_or(0);
-    report.add(
-        "losing records not everywhere",
-        "",
-        Better::Less,
-        octets_f64(unseen),
-    );
+    let unseen = count_f64(settled.unwrap_or(0));
+    report.add("losing records not everywhere", "", Better::Less, unseen);
     Ok(())
 }
 
-/// Kills and restarts hubs until the time is up; how long each took to be aligned again.
-fn kill_in_turn(options: &cli::Soak, lab: &mut Lab) -> anyhow::Result<Vec<Duration>> {
-    let end = Instant::now() + Duration::from_secs(options.minutes * 60);
-    let bar = work::progress(options.minutes * 60, "soaking");
+/// What happened to the hubs while clients wrote.
+#[derive(Debug, Default)]
+struct Disturbed {
+    /// How long each killed hub took to be aligned again.
+    returns: Vec<Duration>,
+    /// How long the hubs took to be equal, by check.
+    checks: Vec<Duration>,
+    equal: bool,
+}
+
+/// Kills hubs, starts them again and compares all, each at its intervals, until the time is up or a
+/// comparison has failed.
+fn disturb(options: &cli::Soak, lab: &mut Lab, totals: &Totals) -> anyhow::Result<Disturbed> {
+    let start = Instant::now();
+    let end = start + options.duration();
+    let bar = work::progress(options.duration().as_secs(), "soaking");
     let mut numbers = Numbers(options.seed);
-    let mut returns = Vec::new();
-    let pause = match options.kill_every {
-        0 => Duration::from_secs(options.minutes * 60),
+    let mut disturbed = Disturbed {
+        equal: true,
+        ..Disturbed::default()
+    };
+    let interval = |seconds: u64| match seconds {
+        0 => options.duration(),
         seconds => Duration::from_secs(seconds),
     };
-    while sleep_until(end.min(Instant::now() + pause), || {
-        let left = end.saturating_duration_since(Instant::now());
-        bar.set_position((options.minutes * 60).saturating_sub(left.as_secs()));
-    })? < end
-    {
-        let victim = numbers.below(u32::from(options.hubs));
-        let hub = &mut lab.hubs[usize::try_from(victim)?];
-        hub.kill();
-        // Sometimes the neighbours notice, sometimes they do not.
-        let down = u64::from(numbers.below(2 * u32::try_from(DEAD_SECS)? * 1000));
-        sleep_until(Instant::now() + Duration::from_millis(down), || ())?;
-        let start = Instant::now();
-        hub.start()?;
-        hub.wait_ready()?;
-        hub.wait_aligned(START_TIMEOUT)?;
-        returns.push(start.elapsed());
+    let (kill, check) = (interval(options.kill_every), interval(options.check_every));
+    let (mut kill_at, mut check_at) = (start + kill, start + check);
+    while disturbed.equal {
+        let next = kill_at.min(check_at).min(end);
+        sleep_until(next, || bar.set_position(start.elapsed().as_secs()))?;
+        if next == end {
+            break;
+        }
+        if next == kill_at {
+            let victim = usize::try_from(numbers.below(u32::from(options.hubs)))?;
+            // Sometimes the neighbours notice, sometimes they do not.
+            let down = u64::from(numbers.below(2 * u32::try_from(DEAD_SECS)? * 1000));
+            let back = kill_one(&mut lab.hubs[victim], Duration::from_millis(down))?;
+            disturbed.returns.push(back);
+            kill_at = Instant::now() + kill;
+        } else {
+            let took = check_now(options, lab, totals)?;
+            disturbed.equal = took.is_some();
+            disturbed.checks.extend(took);
+            check_at = Instant::now() + check;
+        }
     }
     bar.finish_and_clear();
-    Ok(returns)
+    Ok(disturbed)
+}
+
+/// Kills a hub for a while; how long it took to be aligned once it was started again.
+fn kill_one(hub: &mut Hub, down: Duration) -> anyhow::Result<Duration> {
+    hub.kill();
+    sleep_until(Instant::now() + down, || ())?;
+    let start = Instant::now();
+    hub.start()?;
+    hub.wait_ready()?;
+    hub.wait_aligned(START_TIMEOUT)?;
+    Ok(start.elapsed())
+}
+
+/// Compares the hubs while nobody writes; how long it took until they were equal.
+fn check_now(
+    options: &cli::Soak,
+    lab: &mut Lab,
+    totals: &Totals,
+) -> anyhow::Result<Option<Duration>> {
+    totals.pause.store(true, Ordering::Relaxed);
+    wait::until("writers to pause", PAUSE_TIMEOUT, RETRY, || {
+        let waiting = totals.waiting.load(Ordering::Relaxed);
+        Ok((waiting == u32::from(options.hubs)).then_some(()))
+    })?;
+    let start = Instant::now();
+    let settled = state::settle_winners(&mut lab.hubs, Duration::from_secs(options.timeout));
+    totals.pause.store(false, Ordering::Relaxed);
+    Ok(settled?.map(|_| start.elapsed()))
 }
 
 /// The moment at which it returns.
@@ -167,6 +227,9 @@ fn write(options: &cli::Soak, number: u32, address: SocketAddr, totals: &Totals)
     };
     let mut next = Instant::now();
     while !totals.done.load(Ordering::Relaxed) && !interrupt::came() {
+        if totals.pause.load(Ordering::Relaxed) {
+            totals.wait_out_pause();
+        }
         thread::sleep(next.saturating_duration_since(Instant::now()));
         next = Instant::now().max(next) + interval;
         match writer.batch(&mut pipeline, address) {
@@ -215,21 +278,5 @@ impl Writer {
             }
         }
         pipeline.flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::ValueEnum as _;
-
-    use crate::cli::Topology;
-
-    /// Goal: topologies keep the names under which results are compared.
-    #[test]
-    fn topologies_are_named_as_on_the_command_line() {
-        for topology in Topology::value_variants() {
-            let name = topology.to_possible_value().unwrap();
-            assert_eq!(format!("{topology:?}").to_lowercase(), name.get_name());
-        }
     }
 }

@@ -237,6 +237,15 @@ pub(crate) fn wait_alike(hubs: &mut [Hub], timeout: Duration) -> anyhow::Result<
     })
 }
 
+/// Waits until the hubs are aligned and owe each other nothing: in a line, asked from the end where
+/// updates enter, each then has what the one before it had.
+pub(crate) fn wait_quiet(hubs: &mut [Hub], timeout: Duration) -> anyhow::Result<()> {
+    let pause = Duration::from_millis(1);
+    wait::until("quiet hubs", timeout, pause, || {
+        Ok(are_quiet(hubs)?.then_some(()))
+    })
+}
+
 fn are_alike(hubs: &mut [Hub]) -> anyhow::Result<bool> {
     if !are_quiet(hubs)? {
         return Ok(false);

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
+use serde::Deserialize;
 
 use crate::cli;
 use crate::report::{Better, Measure, Report, number};
@@ -13,19 +15,7 @@ const BASELINE: &str = "redis";
 
 /// Prints the tables.
 pub(crate) fn run(options: &cli::Summary) -> anyhow::Result<()> {
-    let mut reports: Vec<Report> = Vec::new();
-    for path in &options.files {
-        let name = path.display();
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-        let report: Report =
-            serde_json::from_str(&text).with_context(|| format!("{name} is no result"))?;
-        let is_same =
-            |known: &&mut Report| known.job == report.job && known.system == report.system;
-        match reports.iter_mut().find(is_same) {
-            Some(known) => known.merge(report),
-            None => reports.push(report),
-        }
-    }
+    let reports = read(&options.files)?;
     print!("{}", tables(&reports));
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&reports)? + "\n";
@@ -36,6 +26,40 @@ pub(crate) fn run(options: &cli::Summary) -> anyhow::Result<()> {
         "some servers were not equal"
     );
     Ok(())
+}
+
+/// A file holds one result or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum File {
+    One(Report),
+    Many(Vec<Report>),
+}
+
+/// Reads results; the runs of one job and system are put together.
+pub(crate) fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
+    let mut reports: Vec<Report> = Vec::new();
+    for path in files {
+        let name = path.display();
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let file = serde_json::from_str(&text).with_context(|| format!("{name} is no result"))?;
+        let found = match file {
+            File::One(report) => vec![report],
+            File::Many(reports) => reports,
+        };
+        for report in found {
+            let is_same = |known: &&mut Report| {
+                known.job == report.job
+                    && known.system == report.system
+                    && known.settings == report.settings
+            };
+            match reports.iter_mut().find(is_same) {
+                Some(known) => known.merge(report),
+                None => reports.push(report),
+            }
+        }
+    }
+    Ok(reports)
 }
 
 fn tables(reports: &[Report]) -> String {
@@ -68,7 +92,7 @@ fn table(out: &mut String, job: &str, systems: &[&Report]) {
             runs.unwrap_or(0)
         ),
     );
-    let names: Vec<_> = systems.iter().map(|system| &*system.system).collect();
+    let names: Vec<_> = systems.iter().map(|system| system.full_name()).collect();
     write(out, format!("| | {} |", names.join(" | ")));
     write(out, format!("|---|{}", "---:|".repeat(systems.len())));
     let mut done: Vec<&str> = Vec::new();

@@ -123,6 +123,15 @@ fn load_part(
     Ok(())
 }
 
+/// Something that turns while a test of unknown length runs; only a terminal shows it.
+pub(crate) fn spinner(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:>10} {human_pos} {elapsed}");
+    let style = style.expect("the template is well-formed");
+    ProgressBar::no_length()
+        .with_style(style)
+        .with_message(what)
+}
+
 /// A bar that only a terminal shows.
 pub(crate) fn progress(len: u64, what: &'static str) -> ProgressBar {
     let template = "{msg:>10} {wide_bar} {human_pos} of {human_len} {elapsed}";
