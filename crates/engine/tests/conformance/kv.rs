@@ -448,3 +448,35 @@ fn k_02_a_line_of_three_agrees() {
         .collect();
     assert_eq!(live, [30, 30, 30]);
 }
+
+/// Goal: a record's life goes on while it waits for its shard, which has yet to hear of Update
+/// Cache.
+#[test]
+fn k_03_life_shrinks_while_a_shard_is_behind() {
+    let mut lab = Lab::kv(&[1]);
+    let seq = lab.open(D0);
+    lab.send(D0, &ca(seq, "", &[]));
+    lab.sent(D0);
+    let (them, us) = (id(1), id(LSID));
+    let now = lab.now();
+    let last = ca(seq + 1, "", &[]).build(&lab.hub.setup, D0, them.as_bytes(), us.as_bytes());
+    lab.hub.receive_at(now, 0, D0, &last);
+    lab.hub.collect_notes();
+    while lab.hub.deliver(now, (1, 0)) {}
+    lab.hub.collect_notes();
+    while lab.hub.deliver(now, (0, 1)) {}
+    let keys: Vec<[u8; 1]> = (0..20).map(|n| [n]).collect();
+    let body = value(0, Some(60_000), b"v");
+    let recs = keys.iter().map(|key| rec(key, 1, 1, 3, &body)).collect();
+    let request = Msg::Request(recs).build(&lab.hub.setup, D0, them.as_bytes(), us.as_bytes());
+    lab.hub.receive_at(now, 0, D0, &request);
+    lab.hub.collect_notes();
+    while lab.hub.deliver(now, (1, 2)) {}
+    lab.since_start += secs(20);
+    lab.collect();
+    for key in &keys {
+        let found = lab.hub.home_ref(key).kv_get(lab.now(), I0, key).unwrap();
+        let left = found.unwrap().expires.unwrap().since(lab.now().time);
+        assert_eq!(left, secs(40), "{key:?}");
+    }
+}
