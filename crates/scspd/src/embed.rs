@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::sync::Parker;
-use scsp_engine::shard::{Condition, Life, shard_of};
+use scsp_engine::shard::{Condition, Life, PASS_LEN, shard_of};
 use scsp_engine::{DcsIndex, Now, Setup, Shard, Time};
 
 use crate::config::Config;
@@ -198,10 +198,15 @@ impl Originations {
         let mut batch = batch;
         let at = batch.instance;
         let mut refused = 0;
-        for (key, value) in batch.records() {
+        let mut keys = batch.records().map(|(key, _)| key);
+        for (n, (key, value)) in batch.records().enumerate() {
+            if n % PASS_LEN == 0 {
+                shard.expect(at, &mut keys);
+            }
             let done = shard.kv_set(now, at, key, value, Life::Forever, Condition::Always);
             refused += usize::from(done.is_err());
         }
+        drop(keys);
         batch.refused = refused;
         let mark = shard.counters(at).acknowledged + queued(shard, setup, at);
         self.waiting.push_back(Waiting { batch, mark });
