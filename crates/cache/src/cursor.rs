@@ -14,6 +14,13 @@ pub struct Cursor {
     end: u32,
 }
 
+impl Cursor {
+    /// Whether the walk has yet to come to an entry.
+    pub const fn is_before(&self, id: EntryId) -> bool {
+        self.next <= id.0 && id.0 < self.end
+    }
+}
+
 impl Store {
     /// Starts a walk over the entries present now (CA-17).
     pub const fn cursor(&self) -> Cursor {

@@ -49,8 +49,8 @@ impl Shard {
                 .filter(|peer| peer.instance.index() == index)
         };
         // A neighbour whose records find no room is met again and again: what is to make the room
-        // must not wait for the end of that. Whoever asks for it after all is told that it is gone
-        // (CSU-11).
+        // must not wait for the end of that, but for its summary alone, or the neighbour would keep
+        // what it replaced. Whoever asks for it after all is told that it is gone (CSU-11).
         let is_recent = |at: Time| now.time < at.saturating_add(patience * STARVED_PATIENCES);
         let starved = self.starved_at.is_some_and(is_recent);
         let settling = !starved && peers().any(|peer| peer.is_settling(now.time, patience));
@@ -72,7 +72,9 @@ impl Shard {
             let entry = instance.store.entry(id);
             let hash = self.hasher.hash(entry.key);
             let withdrawn = entry.flags.withdrawn;
-            let owed = settling || instance.store.pending_peers(id).any(is_owed);
+            let owed = settling
+                || peers().any(|peer| peer.is_to_summarize(id) && peer.is_owed(now.time, patience))
+                || instance.store.pending_peers(id).any(is_owed);
             let wait = if !withdrawn {
                 Some(soon * setup.csu_retransmit_max.saturating_add(1))
             } else if owed || instance.purges.is_open(id) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use scsp_cache::{Cursor, PeerIndex, RequestList};
+use scsp_cache::{Cursor, EntryId, PeerIndex, RequestList};
 use scsp_wire::{ServerId, Summary, SummaryFields};
 
 use crate::Time;
@@ -197,6 +197,12 @@ impl Peer {
                 .opened_at
                 .is_some_and(|at| now < at.saturating_add(patience)),
         }
+    }
+
+    /// Whether the neighbour has yet to be told of the entry by a summary (CA-17).
+    pub(super) fn is_to_summarize(&self, id: EntryId) -> bool {
+        let cursor = self.cursor.filter(|_| self.gate == Gate::Exchange);
+        cursor.is_some_and(|cursor| cursor.is_before(id))
     }
 
     /// Whether what is queued for the neighbour is worth keeping: not for one with which an

@@ -5,8 +5,8 @@ use scsp_engine::shard::{Condition, Life, Outcome, Refusal};
 use scsp_engine::{DcsIndex, alignment};
 
 use crate::kv::{earlier_value, tombstone, value};
-use crate::script::{LSID, Lab, Msg, rec, records, replies, sum};
-use crate::support::{D0, D1, Hub, I0, World, instance, secs};
+use crate::script::{LSID, Lab, Msg, ca, hello, rec, records, replies, sum};
+use crate::support::{D0, D1, Hub, I0, World, id, instance, secs};
 
 /// Octets that each shard may use.
 const LIMIT: usize = 64 * 1024;
@@ -301,4 +301,61 @@ fn csu_20_own_records_without_room_are_not_forgotten() {
     limit(&mut lab.hub, usize::MAX);
     assert_eq!(set(&mut lab, b"k", b"now", Life::Forever), Ok(true));
     assert_eq!(lab.entry(b"k", LSID).unwrap().0, 5001);
+}
+
+/// Goal: what expires during an exchange is summarized before it makes room: the neighbour would
+/// keep what it replaced, since its own summary of that may have been no news.
+#[test]
+fn ca_17_expired_entries_are_summarized_before_they_make_room() {
+    let mut lab = Lab::with(&[1, 9], |setup| {
+        setup.instances[0] = instance();
+        setup.shards = 1;
+    });
+    lab.align(D0);
+    let long = |n: u8| [&[n][..], &[0; 250]].concat();
+    for n in 0..200 {
+        lab.flood(D0, &[rec(&long(n), 1, 1, 3, &value(1, None, b"v"))]);
+    }
+    set(&mut lab, b"mortal", b"v", Life::For(secs(5))).unwrap();
+    lab.sent(D0);
+    let octets = used(&lab.hub);
+    limit(&mut lab.hub, octets);
+    let refused = rec(&long(200), 1, 1, 3, &value(1, None, &[7; 1000]));
+    assert_eq!(lab.flood(D0, &[refused]), [], "there is no room");
+
+    // The exchange begins, and the first page is all that was asked for.
+    let (them, us) = (id(9), id(LSID));
+    let now = lab.now();
+    let opening = [
+        (hello(&[LSID]), &[(1, 0), (0, 1)][..]),
+        (ca(900, "MIO", &[]), &[(1, 0)]),
+    ];
+    for (msg, paths) in opening {
+        let bytes = msg.build(&lab.hub.setup, D1, them.as_bytes(), us.as_bytes());
+        lab.hub.receive_at(now, 0, D1, &bytes);
+        for path in paths {
+            lab.hub.collect_notes();
+            while lab.hub.deliver(now, *path) {}
+        }
+    }
+    for wait in [5, 7] {
+        lab.since_start += secs(wait);
+        let now = lab.now();
+        lab.hub.shards[0].handle_timeouts(now);
+    }
+    lab.collect();
+    let mut summarized = Vec::new();
+    for seq in 901.. {
+        let sent = lab.sent(D1);
+        let Some(Msg::Ca(_, flags, sums)) = sent.into_iter().find(|msg| matches!(msg, Msg::Ca(..)))
+        else {
+            panic!("every CA is answered");
+        };
+        summarized.extend(sums.into_iter().map(|sum| sum.key));
+        if !flags.contains('O') {
+            break;
+        }
+        lab.send(D1, &ca(seq, "M", &[]));
+    }
+    assert!(summarized.contains(&b"mortal".to_vec()));
 }
