@@ -169,7 +169,7 @@ pub struct Stats {
 
 /// Entries of one instance in one shard.
 ///
-/// Methods that take an [`EntryId`] or [`PeerIndex`] panic when it is not of this store.
+/// Methods that take an [`EntryId`] or [`PeerIndex`](crate::PeerIndex) panic when it is not of this store.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) blocks: Blocks,

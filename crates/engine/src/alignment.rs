@@ -1,7 +1,7 @@
 //! The cache alignment machine (RFC 2334 2.2, B.2.1): one for each DCS and instance.
 //!
 //! [`judge`] is the whole table: what a CA message means in each state and role. [`Alignment`]
-//! holds what an exchange needs to remember, [`Flow`] its numbers; `control/exchange.rs` and
+//! holds what an exchange needs to remember, `Flow` its numbers; `control/exchange.rs` and
 //! `control/summaries.rs` carry the verdicts out.
 
 mod flow;
