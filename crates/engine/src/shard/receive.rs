@@ -14,6 +14,7 @@ use super::expire::expiry;
 use super::flood::Source;
 use super::outcome::Outcome;
 use super::peer::Gate;
+use super::purge::is_of_before;
 use super::transmit::SOLICITED_HOP_COUNT;
 use super::{Drop, Instance, Message, Shard, shard_of};
 
@@ -384,8 +385,11 @@ impl Shard {
         let peer = &self.peers[dcs.index()];
         let at = peer.instance;
         // What was asked for when there was no room for it, and what is still to be asked for, may
-        // come by itself (D-06).
-        let wants = peer.is_starved || !peer.requests.is_empty();
+        // come by itself (D-06). And a late copy of before a purge is to reach its originator, who
+        // ends it once more (CSU-19, D-12).
+        let store = &self.instances[at.index()].store;
+        let returns = found.is_some_and(|id| is_of_before(store.entry(id).seq, summary.seq));
+        let wants = peer.is_starved || !peer.requests.is_empty() || returns;
         let solicited = solicited || wants && summary.hop_count <= SOLICITED_HOP_COUNT;
         let setup = &self.setup.instances[at.index()];
         let hop_count = if solicited {

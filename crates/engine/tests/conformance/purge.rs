@@ -57,6 +57,19 @@ impl Lab {
     }
 }
 
+/// Goal: a late copy of before a purge, which is newer by its number, goes on with all hops however
+/// few it came with: only its originator can end it.
+#[test]
+fn csu_19_a_copy_of_before_travels_to_its_originator() {
+    let mut lab = aligned();
+    lab.flood(D0, &[rec(b"key", 9, FIRST, 4, b"new")]);
+    lab.acknowledge(D1);
+    lab.flood(D0, &[rec(b"key", 9, LAST, 1, b"old")]);
+    assert_eq!(lab.acknowledge(D1), [rec(b"key", 9, LAST, 16, b"old")]);
+    lab.flood(D0, &[rec(b"other", 9, 1, 1, b"body")]);
+    assert_eq!(lab.acknowledge(D1), [], "CSU-16");
+}
+
 /// Goal: an own entry at 2^31-2 that changes goes out as a purge; what waits for it is accepted at
 /// once, shown to clients, replaced by later changes, and goes out with -2^31+1 when the last
 /// neighbour has acknowledged.
