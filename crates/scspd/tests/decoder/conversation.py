@@ -13,6 +13,10 @@ import bodies
 from packet import CA, CSU_REPLY, CSU_REQUEST, CSUS, FLAG_I, FLAG_M, FLAG_O, HELLO, SEQ_PURGE
 
 NS = 1_000_000_000
+# Numbers in flight at most, whatever both offer, and the smallest packet worth offering.
+WINDOW_MAX = 64
+OFFERED_PACKET_MIN = 128
+SUMMARY_LEN = 12
 
 
 @dataclass
@@ -48,6 +52,15 @@ class Way:
     # Flags of each sequence sent as master or with I, and the sequences answered as slave.
     ca_asked: dict = field(default_factory=dict)
     ca_answered: set = field(default_factory=set)
+    # Content of each CA message but openings, in the exchange that began last.
+    ca_sent: dict = field(default_factory=dict)
+    # What the last opening offered; what both agreed to: 1 is lock step.
+    offer: tuple = None
+    window: int = 1
+    octets: int = 0
+    # The first message with O off, and the number up to which the neighbour answered, in this exchange.
+    ca_done: int = None
+    ca_acknowledged: int = 0
     # When negotiation was last started over, and whether an exchange was completed since.
     negotiating_ns: int = None
     exchanged: bool = False
@@ -193,45 +206,93 @@ class Conversation:
             again = last is not None and last[0] & FLAG_I and last[1] == seq
             if not again and way.ca_asked and seq <= max(way.ca_asked):
                 packet.blame("CA-02", f"starts at {seq}, {max(way.ca_asked)} was used before")
+            way.offer, way.ca_sent = packet.offer, {}
             way.ca_asked[seq] = flags
             way.negotiating_ns, way.exchanged = time_ns, False
             self.changes.append(time_ns)
             return
         if bool(flags & FLAG_M) != (packet.sender > packet.receiver):
             packet.blame("CA-04", "M is for the larger id alone")
-        if last is not None and not last[0] & FLAG_I and last[1] == seq:
-            if last[2] != packet.content:
+        if seq in way.ca_sent:
+            if way.ca_sent[seq] != packet.content:
                 requirement = "CA-11" if flags & FLAG_M else "CA-12"
                 packet.blame(requirement, f"sequence {seq} sent again with a change")
-        elif flags & FLAG_M:
+            return
+        if flags & FLAG_M:
             self._master_step(packet, way, back, last)
         else:
             self._slave_step(packet, way, back, last)
+        way.ca_sent[seq] = packet.content
+        if not flags & FLAG_O and way.ca_done is None:
+            way.ca_done = seq
+        self._finish_exchange(way, back)
+
+    @staticmethod
+    def _agree(packet, way, back):
+        """The first answer of a slave ends the negotiation: both offers hold, or none does."""
+        window, octets = 1, 0
+        if packet.offer and back.offer:
+            window, octets = map(min, zip(packet.offer, back.offer))
+            window = min(window, WINDOW_MAX)
+        elif packet.offer:
+            packet.blame("CA-04", "offers what the opening did not")
+        if window < 2 or octets < OFFERED_PACKET_MIN:
+            window = 1
+        for each in (way, back):
+            each.ca_sent, each.ca_done = {}, None
+            each.window, each.octets = window, octets
+        back.ca_acknowledged = packet.ca_seq
 
     @staticmethod
     def _master_step(packet, way, back, last):
-        """CA-05, CA-10: one further for each answer."""
+        """CA-05, CA-10: one further for each answer; where both offer it, as far ahead as the window."""
         seq = packet.ca_seq
-        if last is None or seq != last[1] + 1:
-            packet.blame("CA-10", f"sequence {seq} after {last and last[1]}")
-        if seq - 1 not in back.ca_answered:
+        before = max(way.ca_sent, default=last and last[1])
+        follows = before is not None and seq == before + 1
+        # Messages behind the last summaries stand for those left out.
+        if not follows and (way.window == 1 or way.ca_done is None):
+            packet.blame("CA-10", f"sequence {seq} after {before}")
+        if way.window == 1 and seq - 1 not in back.ca_answered:
             packet.blame("CA-07", f"sequence {seq} before {seq - 1} was answered")
+        if way.window > 1 and seq > way.ca_acknowledged + way.window:
+            text = f"sequence {seq} beyond a window of {way.window} after {way.ca_acknowledged}"
+            packet.blame("CA-07", text)
+        if packet.offer:
+            packet.blame("CA-10", "offers when all is negotiated")
         way.ca_asked[seq] = packet.flags
 
-    @staticmethod
-    def _slave_step(packet, way, back, last):
-        """CA-04, CA-13: only ever the master's sequence, one by one."""
+    def _slave_step(self, packet, way, back, last):
+        """CA-04, CA-13: only ever the master's sequence, one by one or, with a window, up to it."""
         seq = packet.ca_seq
         way.ca_answered.add(seq)
         question = back.ca_asked.get(seq)
+        # A number behind the master's last summaries stands for those it left out.
+        implied = way.window > 1 and back.ca_done is not None
+        if question is None and implied and back.ca_done < seq < max(back.ca_asked):
+            question = 0
         if question is None:
             packet.blame("CA-13", f"answers {seq}, which the master did not send")
             return
         if question & FLAG_I:
+            self._agree(packet, way, back)
             return
-        if last is None or last[0] & FLAG_I or last[1] != seq - 1:
-            packet.blame("CA-13", f"sequence {seq} after {last and last[1]}")
-        if not packet.flags & FLAG_O and not question & FLAG_O:
+        if packet.offer:
+            packet.blame("CA-13", "offers when all is negotiated")
+        before = max(way.ca_sent, default=None)
+        if before is None or seq <= before:
+            packet.blame("CA-13", f"sequence {seq} after {before}")
+            return
+        if seq != before + 1 and (way.window == 1 or way.ca_done is None):
+            packet.blame("CA-13", f"sequence {seq} after {before}")
+        back.ca_acknowledged = seq
+
+    @staticmethod
+    def _finish_exchange(way, back):
+        """CA-10, CA-13: over when the slave has answered the last summaries of both."""
+        if way.ca_done is None or back.ca_done is None:
+            return
+        answered = max(way.ca_acknowledged, back.ca_acknowledged)
+        if answered >= max(way.ca_done, back.ca_done) and not way.exchanged:
             for each in (way, back):
                 each.exchanged, each.asked = True, {}
 
@@ -331,17 +392,22 @@ class Conversation:
                 packet.blame("CSU-04", f"{_shown(record)} acknowledged more often than sent")
 
     def _csus(self, time_ns, packet, way, back):
-        """CA-19: for what the neighbour announced, one at a time."""
+        """CA-19: for what the neighbour announced, one at a time, or as much as the window holds."""
         # Half: between the timer and the wire lies whatever a busy machine put there.
         early = time_ns - way.asked_ns < self.csus_ns // 2
-        if way.asked and early:
+        if way.asked and early and way.window == 1:
             packet.blame("CA-19", f"sent while {len(way.asked)} records were outstanding")
-        way.asked, way.asked_ns = {}, time_ns
+        if way.window == 1:
+            way.asked = {}
+        way.asked_ns = time_ns
         for record in packet.records:
             if (*record.name, record.seq) not in back.announced:
                 packet.blame("CA-19", f"{_shown(record)} was not announced")
             way.asked[record.name] = record.seq
             self.solicited[(packet.instance, packet.sender)].add(record.name)
+        octets = sum(SUMMARY_LEN + len(key) + len(originator) for key, originator in way.asked)
+        if way.window > 1 and octets > way.window * way.octets:
+            packet.blame("CA-19", f"{octets} octets outstanding, agreed {way.window} times {way.octets}")
 
 
 def _shown(record):

@@ -26,6 +26,7 @@ SEQ_PURGE = 2**31 - 1
 EXT_END, EXT_AUTHENTICATION, EXT_VENDOR = 0, 1, 2
 # Our own vendor id; the data is a version and items of type, length, value.
 OUR_VENDOR = bytes.fromhex("025343")
+ITEM_ALIGNMENT = 3
 
 # Name of the algorithm: how the MAC is computed, and its octets. BLAKE3 is not in the standard library.
 ALGORITHMS = {
@@ -92,6 +93,8 @@ class Packet:
     # Octets up to the extensions, without the checksum: equal when a packet is sent once more.
     content: bytes = b""
     spi: int = None
+    # Window and packet size of an alignment offer.
+    offer: tuple = None
     faults: list = field(default_factory=list)
 
     def blame(self, requirement, text):
@@ -331,5 +334,9 @@ def _vendor(packet, value):
         return
     reader = Reader(value, 4, len(value))
     while reader.at < reader.end:
-        _, length = reader.unpack("BB", "vendor item")
-        reader.take(length, "vendor item value")
+        kind, length = reader.unpack("BB", "vendor item")
+        item = reader.take(length, "vendor item value")
+        if kind == ITEM_ALIGNMENT and length < 4:
+            packet.blame("X-07", f"alignment offer of {length} octets")
+        elif kind == ITEM_ALIGNMENT:
+            packet.offer = struct.unpack("!HH", item[:4])

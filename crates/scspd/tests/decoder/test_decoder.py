@@ -64,8 +64,12 @@ def hello(sender, heard, interval=3, dead=3, family=0, unused=0, **rest):
     return build(scsp.HELLO, sender, receiver, more, front=front, **rest)
 
 
-def alignment(sender, receiver, seq, flags, records=()):
-    return build(scsp.CA, sender, receiver, records, flags, front=struct.pack("!I", seq))
+def alignment(sender, receiver, seq, flags, records=(), offer=None):
+    front, rest = struct.pack("!I", seq), {}
+    if offer:
+        item = struct.pack("!BBHH", 3, 4, *offer)
+        rest = {"extensions": extension(2, scsp.OUR_VENDOR + b"\x01" + item) + extension(0, b"")}
+    return build(scsp.CA, sender, receiver, records, flags, front=front, **rest)
 
 
 def request(sender, receiver, *records, **rest):
@@ -345,6 +349,38 @@ class Conversations(unittest.TestCase):
         self.blamed(self.ALIGNED + [alignment(A, B, 8, START)])
         self.blamed(self.ALIGNED[:5] + [alignment(A, B, 9, scsp.FLAG_M)], "CA-04", "CA-10", "CA-07")
         self.blamed(self.ALIGNED[:5] + [alignment(B, A, 10, scsp.FLAG_M)], "CA-07")
+
+    def test_window(self):
+        """Where both offer it, several CA messages and several CSUS are in flight."""
+        m, o = scsp.FLAG_M, scsp.FLAG_O
+        offer = (3, 200)
+        a_opens, b_opens = (alignment(A, B, 7, START, offer=offer), alignment(B, A, 9, START, offer=offer))
+        agreed = self.GREETING + [a_opens, b_opens, alignment(A, B, 9, o, offer=(4, 300))]
+        ahead = agreed + [alignment(B, A, seq, m | o) for seq in (10, 11, 12)]
+        self.blamed(ahead)
+        self.blamed(ahead + [alignment(B, A, 13, m)], "CA-07")
+        self.blamed(ahead + [alignment(A, B, 11, o)], "CA-13")
+        self.blamed(ahead + [alignment(A, B, 10, o), alignment(B, A, 13, m | o)])
+        self.blamed(ahead + [alignment(B, A, 10, m | o)])
+        self.blamed(ahead + [alignment(B, A, 10, m | o, [summary()])], "CA-11")
+        self.blamed(agreed + [alignment(B, A, 11, m | o)], "CA-10")
+        self.blamed(agreed + [alignment(B, A, 10, m | o, offer=offer)], "CA-10")
+        # Behind its last summaries a side leaves numbers out, and the other one answers them.
+        listens = agreed + [alignment(B, A, 10, m), alignment(B, A, 12, m)]
+        self.blamed(listens + [alignment(A, B, seq, o) for seq in (10, 11)])
+        self.blamed(listens + [alignment(A, B, 10, 0), alignment(A, B, 12, 0)])
+        self.blamed(listens + [alignment(A, B, seq, o) for seq in (10, 11, 12, 13)], "CA-13")
+        many = [summary(key=bytes([n] * 100), originator=B) for n in range(8)]
+        done = listens + [alignment(A, B, 10, 0), alignment(B, A, 11, m, many)]
+        self.blamed(done[:-1] + [request(A, B)])
+        asked = done + [solicit(A, B, each) for each in many[:5]]
+        self.blamed(asked)
+        self.blamed(asked + [solicit(A, B, many[5])], "CA-19")
+        # One offer alone is lock step.
+        alone = self.GREETING + [a_opens, alignment(B, A, 9, START)]
+        self.blamed(alone + [alignment(A, B, 9, o, offer=offer)], "CA-04")
+        lock_step = alone + [alignment(A, B, 9, o), alignment(B, A, 10, m | o)]
+        self.blamed(lock_step + [alignment(B, A, 11, m)], "CA-07")
 
     def test_updates_only_after_the_exchange(self):
         self.blamed(self.GREETING + [request(A, B)], "CSU-01")
